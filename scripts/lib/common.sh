@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Sourced by every script: words to the user, the cache, packages, progress.
+
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=${KHEALTHD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/khealthd}
+jobs=$(nproc)
+default_base=6.12
+bases=(6.12 7.3)
+export top cache jobs default_base bases
+
+say() { printf '%s\n' "$*" >&2; }
+
+die()
+{
+	say "${0##*/}: $*"
+	exit 1
+}
+
+# The comment block under a script's #! and SPDX lines is its --help.
+usage() { awk 'NR > 2 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+
+usage_error()
+{
+	say "${0##*/}: $*"
+	say "Try '${0##*/} --help'."
+	exit 2
+}
+
+elapsed() { printf '%dm%02ds' $((SECONDS / 60)) $((SECONDS % 60)); }
+
+# packages GROUP...: install what the groups of scripts/packages name and the
+# machine lacks. A package that the machine has is left as it is.
+packages()
+{
+	local -a wanted missing=()
+	local p
+
+	mapfile -t wanted < <(awk -v groups=" $* " '
+		/^#/ || NF < 2 { next }
+		index(groups, " " $1 " ") { for (i = 2; i <= NF; i++) print $i }
+		' "$top/scripts/packages" | sort -u)
+	for p in "${wanted[@]}"; do
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) = installed ]] ||
+			missing+=("$p")
+	done
+	((${#missing[@]})) || return 0
+
+	((EUID == 0)) || die "as root, install these packages first: apt-get install ${missing[*]}"
+	say "Installing Debian packages: ${missing[*]}"
+	if ! { apt-get -qq update &&
+	       DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
+			--no-install-recommends install "${missing[@]}"; } \
+			>"$cache/apt.log" 2>&1; then
+		tail -n 20 "$cache/apt.log" >&2
+		die "apt-get could not install them; all of its output is in $cache/apt.log"
+	fi
+}
+
+# with_progress LABEL TOTAL UNIT PATTERN LOG COMMAND...: run COMMAND with its
+# output in LOG, and tell every few seconds how many of TOTAL lines matching
+# PATTERN it has printed. TOTAL may be 0 for unknown.
+with_progress()
+{
+	local label=$1 total=$2 unit=$3 pattern=$4 log=$5
+	local start=$SECONDS step=10 n pid
+
+	shift 5
+	[[ -t 2 ]] && step=1
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	# A job of ours must not outlive us when the user presses Ctrl-C.
+	trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.2
+		((SECONDS - start >= step)) || continue
+		n=$(grep -cE "$pattern" "$log" || true)
+		progress_line "$label" "$n" "$total" "$unit" $((SECONDS - start))
+		[[ -t 2 ]] && step=$((SECONDS - start + 1)) ||
+			step=$((SECONDS - start + 20))
+	done
+	[[ -t 2 ]] && printf '\r\033[K' >&2
+	trap - INT TERM
+	if ! wait "$pid"; then
+		say "$label failed after $((SECONDS - start)) s; the end of $log:"
+		tail -n 25 "$log" >&2
+		return 1
+	fi
+	n=$(grep -cE "$pattern" "$log" || true)
+	say "$label: done, $n $unit, $((SECONDS - start)) s"
+}
+
+progress_line()
+{
+	local of=''
+
+	(($3)) && of=" of about $3"
+	if [[ -t 2 ]]; then
+		printf '\r\033[K%s: %d%s %s, %d s' "$1" "$2" "$of" "$4" "$5" >&2
+	else
+		say "$1: $2$of $4, $5 s"
+	fi
+}
+
+mkdir -p "$cache"
