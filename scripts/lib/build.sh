@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Builds kernels in the cache: UML for KUnit, selftests and the demo, x86-64 for
+# QEMU. Builds go on from the last one, so that little is done twice.
+
+fragments=$top/kernel-config-fragments
+
+# configure ARCH TREE OUT FRAGMENT...: merge the fragments into a configuration
+# made of them alone, if they or the tree's Kconfig changed since last time.
+configure()
+{
+	local arch=$1 tree=$2 out=$3 new
+
+	shift 3
+	mkdir -p "$out"
+	new=$({ cat "$@"; git -C "$tree" rev-parse HEAD; } | sha256sum)
+	[[ -e $out/.config && $new = $(cat "$out/configured" 2>/dev/null) ]] && return
+	(cd "$tree" && ARCH=$arch SUBARCH=x86_64 \
+		scripts/kconfig/merge_config.sh -n -O "$out" "$@") \
+		>"$out.config.log" 2>&1 ||
+		die "cannot configure the kernel; see $out.config.log"
+	grep -qx 'CONFIG_KHEALTHD=[yn]' "$@" && ! grep -qxFf <(grep -h ^CONFIG_KHEALTHD= "$@") "$out/.config" &&
+		die "khealthd's options are not in $out/.config; see $out.config.log"
+	echo "$new" >"$out/configured"
+}
+
+# make_kernel LABEL ARCH TREE OUT TARGET...: with progress; the number of steps
+# of the last full build is kept, the first one's is an estimate.
+make_kernel()
+{
+	local label=$1 arch=$2 tree=$3 out=$4 total steps='^ +(CC|AS|LD|AR|HOSTCC|LINK|BUILD) '
+
+	shift 4
+	total=$(cat "$out/steps" 2>/dev/null || echo 1500)
+	with_progress "$label" "$total" steps "$steps" "$out.log" \
+		make -C "$tree" ARCH="$arch" O="$out" -j"$jobs" "$@" || return
+	grep -cE "$steps" "$out.log" | {
+		read -r n
+		((n < 500)) || echo "$n" >"$out/steps"
+	}
+}
+
+# uml_kernel BASE: build it; the kernel is then in $(uml_out BASE)/linux.
+uml_out() { echo "$cache/build/uml-$1"; }
+
+uml_kernel()
+{
+	local out tree
+
+	out=$(uml_out "$1")
+	packages build
+	tree=$(build_tree "$1")
+	configure um "$tree" "$out" "$fragments"/{uml,guest,khealthd,kunit}.config
+	make_kernel "UML kernel $1" um "$tree" "$out" linux
+}
+
+x86_out() { echo "$cache/build/x86-$1"; }
+
+x86_kernel()
+{
+	local out tree
+
+	out=$(x86_out "$1")
+	packages build
+	tree=$(build_tree "$1")
+	configure x86_64 "$tree" "$out" "$fragments"/{x86,guest,khealthd,kunit}.config
+	make_kernel "x86-64 kernel $1" x86_64 "$tree" "$out" bzImage
+}
+
+# selftests BASE: build and install them; then in $(selftests_out BASE).
+selftests_out() { echo "$cache/build/selftests-$1/install"; }
+
+selftests()
+{
+	local tree out
+
+	out=$(selftests_out "$1")
+	packages build
+	tree=$(build_tree "$1")
+	mkdir -p "${out%/install}"
+	make -s -C "$tree/tools/testing/selftests" TARGETS=khealthd \
+		O="${out%/install}" INSTALL_PATH="$out" install \
+		>"${out%/install}.log" 2>&1 || {
+		tail -n 20 "${out%/install}.log" >&2
+		die "cannot build the selftests; see ${out%/install}.log"
+	}
+	! grep -n 'warning:' "${out%/install}.log" >&2 ||
+		die "the selftests build with warnings"
+}

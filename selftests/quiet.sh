@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# khealthd raises no alert in normal life: not when the page cache fills up and
+# memory is as full as it gets, and not from a healthy TCP connection.
+#
+# KHEALTHD_TEST_DIR is a folder for a file larger than memory; its file system
+# must use the page cache. Without it that part is skipped.
+
+ksft_skip=4
+sysctl=/proc/sys/kernel/khealthd
+sysfs=/sys/kernel/khealthd
+
+[[ -e $sysctl/enabled ]] || { echo "1..0 # SKIP this kernel has no khealthd"; exit $ksft_skip; }
+((EUID == 0)) || { echo "1..0 # SKIP must be root"; exit $ksft_skip; }
+
+failed=0
+test=0
+echo "TAP version 13"
+echo "1..2"
+
+ok() { test=$((test + 1)); echo "ok $test $*"; }
+not_ok() { test=$((test + 1)); failed=1; echo "not ok $test $*"; }
+
+counts() { grep -H . "$sysfs"/*/{alerts,crossings}; }
+
+# quiet NAME COMMAND...: run COMMAND; there must be no alert and no crossing.
+quiet()
+{
+	local name=$1 before after
+
+	shift
+	before=$(counts)
+	"$@" || { not_ok "$name: $* failed"; return; }
+	after=$(counts)
+	if [[ $before = "$after" ]]; then
+		ok "$name"
+	else
+		diff <(echo "$before") <(echo "$after") | sed 's/^/# /'
+		not_ok "$name"
+	fi
+}
+
+# While a file of twice the size of memory is written and read, packets flow, so
+# that khealthd looks at memory.
+fill_page_cache()
+{
+	local file=$KHEALTHD_TEST_DIR/khealthd.fill pings size
+
+	size=$(awk '/^MemTotal:/ { print int($2 / 1024) * 2 }' /proc/meminfo)
+	ping -q -f -s 8000 127.0.0.1 >/dev/null &
+	pings=$!
+	dd if=/dev/zero of="$file" bs=1M count="$size" status=none &&
+		dd if="$file" of=/dev/null bs=1M status=none
+	local result=$?
+	kill -INT "$pings"
+	wait "$pings"
+	rm -f "$file"
+	return $result
+}
+
+healthy_tcp()
+{
+	local server result
+
+	iperf3 -s -1 -p 5299 >/dev/null &
+	server=$!
+	for _ in {1..100}; do
+		ss -Hltn 'sport = 5299' | grep -q . && break
+		sleep 0.1
+	done
+	iperf3 -c 127.0.0.1 -p 5299 -t 5 >/dev/null
+	result=$?
+	wait "$server"
+	return $result
+}
+
+was=$(cat $sysctl/enabled)
+echo 1 >$sysctl/enabled
+trap 'echo "$was" >$sysctl/enabled' EXIT
+
+if [[ -d ${KHEALTHD_TEST_DIR:-} ]]; then
+	quiet "filling the page cache" fill_page_cache
+else
+	ok "filling the page cache # SKIP KHEALTHD_TEST_DIR is not set"
+fi
+if command -v iperf3 >/dev/null; then
+	quiet "healthy TCP" healthy_tcp
+else
+	ok "healthy TCP # SKIP no iperf3"
+fi
+exit $failed
