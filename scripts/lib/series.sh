@@ -189,11 +189,12 @@ refresh_series()
 	done < <(git -C "$tree" rev-list --reverse refs/worktree/khealthd-base..HEAD)
 	rm -rf "$tmp"
 
-	if [[ $base = "$newest_base" ]]; then
-		for name in "$top"/patches/*.patch; do
-			[[ " ${names[*]} " = *" ${name##*/} "* ]] || rm -f "$name"
-		done
-	fi
+	# What is not a commit any more is not a patch any more.
+	local dir=$top/patches/$base
+	[[ $base != "$newest_base" ]] || dir=$top/patches
+	for name in "$dir"/*.patch; do
+		[[ " ${names[*]} " = *" ${name##*/} "* ]] || rm -f "$name"
+	done
 	take_folder "$tree" "$selftests_dir" "$top/selftests"
 	take_folder "$tree" Documentation "$top/Documentation"
 }
