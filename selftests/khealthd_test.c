@@ -453,6 +453,19 @@ static bool all_told(const char *monitor)
 	return !send_test(monitor) && wait_until(get_count(name) > n);
 }
 
+/* Helpers run one after the other: once this one ran, none of before does. */
+static bool helper_idle(const char *dir)
+{
+	char path[PATH_MAX];
+	long long seq;
+
+	if (send_test("sock_rcvbuf") ||
+	    !wait_until(count_alerts(dir, &seq) == 1))
+		return false;
+	snprintf(path, sizeof(path), "%s/alert.%lld", dir, seq);
+	return !unlink(path);
+}
+
 FIXTURE_SETUP(khealthd)
 {
 	int i;
@@ -477,6 +490,7 @@ FIXTURE_SETUP(khealthd)
 
 	ASSERT_EQ(write_helper(self->dir, self->helper, ""), 0);
 	ASSERT_EQ(set_sysctl("helper", self->helper), 0);
+	ASSERT_TRUE(helper_idle(self->dir));
 	ASSERT_EQ(set_sysctl("quiet_ms", "300"), 0);
 	self->crossings = get_count("sock_rcvbuf/crossings");
 	self->alerts = get_count("sock_rcvbuf/alerts");
@@ -539,10 +553,13 @@ static long long sum_crossings(const char *dir)
 	return sum;
 }
 
+/* The harness' own limit is shorter than our patience. */
+#define KHEALTHD_TEST(name)	TEST_F_TIMEOUT(khealthd, name, 300)
+
 /* === What the helper is told ============================================== */
 
 /* All that a test alert says; and nothing else is in the environment. */
-TEST_F(khealthd, test_event)
+KHEALTHD_TEST(test_event)
 {
 	struct alert a;
 
@@ -562,7 +579,7 @@ TEST_F(khealthd, test_event)
 }
 
 /* Alerts are numbered without a gap, over all monitors. */
-TEST_F(khealthd, sequence)
+KHEALTHD_TEST(sequence)
 {
 	struct alert a, b;
 
@@ -634,23 +651,23 @@ static void overflow(struct __test_metadata *_metadata,
 	close_pair(&p);
 }
 
-TEST_F(khealthd, overflow_udp4)
+KHEALTHD_TEST(overflow_udp4)
 {
 	overflow(_metadata, self, &udp4);
 }
 
-TEST_F(khealthd, overflow_udp6)
+KHEALTHD_TEST(overflow_udp6)
 {
 	overflow(_metadata, self, &udp6);
 }
 
-TEST_F(khealthd, overflow_raw)
+KHEALTHD_TEST(overflow_raw)
 {
 	overflow(_metadata, self, &raw4);
 }
 
 /* One packet that does not fit into a buffer with a third of it free. */
-TEST_F(khealthd, single_jump)
+KHEALTHD_TEST(single_jump)
 {
 	long long drops_before, capacity;
 	struct pair p;
@@ -672,7 +689,7 @@ TEST_F(khealthd, single_jump)
 }
 
 /* An empty buffer takes one packet of any size: that is no shortage. */
-TEST_F(khealthd, big_packet_alone)
+KHEALTHD_TEST(big_packet_alone)
 {
 	struct pair p;
 	int i;
@@ -688,7 +705,7 @@ TEST_F(khealthd, big_packet_alone)
 }
 
 /* A reader that keeps up: not a word, however many packets. */
-TEST_F(khealthd, healthy)
+KHEALTHD_TEST(healthy)
 {
 	struct pair p;
 	int i;
@@ -706,7 +723,7 @@ TEST_F(khealthd, healthy)
 }
 
 /* Each time the level goes down through the watermark is a crossing. */
-TEST_F(khealthd, crossings_add_up)
+KHEALTHD_TEST(crossings_add_up)
 {
 	struct pair p;
 	int i;
@@ -726,7 +743,7 @@ TEST_F(khealthd, crossings_add_up)
 }
 
 /* In another namespace: seen all the same, and named. */
-TEST_F(khealthd, netns)
+KHEALTHD_TEST(netns)
 {
 	unsigned long long told[2] = { 0 };
 	struct alert a;
@@ -759,7 +776,7 @@ TEST_F(khealthd, netns)
 }
 
 /* Full already when khealthd is enabled: the next packet says so. */
-TEST_F(khealthd, low_when_armed)
+KHEALTHD_TEST(low_when_armed)
 {
 	struct alert a;
 	struct pair p;
@@ -783,7 +800,7 @@ TEST_F(khealthd, low_when_armed)
 
 /* === When it is quiet ===================================================== */
 
-TEST_F(khealthd, monitor_off)
+KHEALTHD_TEST(monitor_off)
 {
 	struct pair p;
 
@@ -796,7 +813,7 @@ TEST_F(khealthd, monitor_off)
 	close_pair(&p);
 }
 
-TEST_F(khealthd, disabled)
+KHEALTHD_TEST(disabled)
 {
 	struct pair p;
 
@@ -809,7 +826,7 @@ TEST_F(khealthd, disabled)
 }
 
 /* Within the hold-off one run; after it the rest, and nothing is missing. */
-TEST_F(khealthd, holdoff)
+KHEALTHD_TEST(holdoff)
 {
 	struct pair p;
 	int i;
@@ -835,7 +852,7 @@ TEST_F(khealthd, holdoff)
 }
 
 /* Without a helper there are alerts all the same. */
-TEST_F(khealthd, no_helper)
+KHEALTHD_TEST(no_helper)
 {
 	long long runs = get_count("helper/runs");
 	struct pair p;
@@ -849,7 +866,7 @@ TEST_F(khealthd, no_helper)
 	close_pair(&p);
 }
 
-TEST_F(khealthd, poll_state)
+KHEALTHD_TEST(poll_state)
 {
 	struct pollfd pfd = { .events = POLLPRI };
 	char text[32];
@@ -872,7 +889,7 @@ TEST_F(khealthd, poll_state)
 
 /* === Helpers that misbehave =============================================== */
 
-TEST_F(khealthd, helper_missing)
+KHEALTHD_TEST(helper_missing)
 {
 	long long failures = get_count("helper/failures");
 	long long runs = get_count("helper/runs");
@@ -889,7 +906,7 @@ TEST_F(khealthd, helper_missing)
 	EXPECT_EQ(get_count("helper/failures"), failures + 1);
 }
 
-TEST_F(khealthd, helper_not_executable)
+KHEALTHD_TEST(helper_not_executable)
 {
 	long long failures = get_count("helper/failures");
 
@@ -899,7 +916,7 @@ TEST_F(khealthd, helper_not_executable)
 	EXPECT_EQ(get_count("helper/last_status"), -EACCES);
 }
 
-TEST_F(khealthd, helper_fails)
+KHEALTHD_TEST(helper_fails)
 {
 	long long failures = get_count("helper/failures");
 
@@ -915,7 +932,7 @@ TEST_F(khealthd, helper_fails)
 }
 
 /* Prints more than any pipe holds, reads, and ends well: it's all /dev/null. */
-TEST_F(khealthd, helper_prints)
+KHEALTHD_TEST(helper_prints)
 {
 	long long failures = get_count("helper/failures");
 	long long runs = get_count("helper/runs");
@@ -946,7 +963,7 @@ static bool is_running(const char *what)
 }
 
 /* One that hangs is killed with its children, and holds up nothing else. */
-TEST_F(khealthd, helper_hangs)
+KHEALTHD_TEST(helper_hangs)
 {
 	long long timeouts = get_count("helper/timeouts");
 	long long runs = get_count("helper/runs");
@@ -976,7 +993,7 @@ TEST_F(khealthd, helper_hangs)
 	EXPECT_EQ(sum_crossings(self->dir), 1);
 }
 
-TEST_F(khealthd, one_helper_at_a_time)
+KHEALTHD_TEST(one_helper_at_a_time)
 {
 	long long runs = get_count("helper/runs");
 	char more[512], path[PATH_MAX];
@@ -992,7 +1009,8 @@ TEST_F(khealthd, one_helper_at_a_time)
 		ASSERT_EQ(send_test("skb_alloc"), 0);
 		usleep(100000);
 	}
-	ASSERT_TRUE(wait_until(get_count("helper/runs") >= runs + 4));
+	/* Tests that had to wait have become one. */
+	ASSERT_TRUE(wait_until(get_count("helper/runs") >= runs + 3));
 	snprintf(path, sizeof(path), "%s/overlap", self->dir);
 	EXPECT_NE(access(path, F_OK), 0);
 }
@@ -1026,7 +1044,7 @@ static void check_setting(struct __test_metadata *_metadata, const char *name,
 #define GOOD(...) ((const char * const[]) { __VA_ARGS__, NULL })
 #define BAD(...) GOOD(__VA_ARGS__)
 
-TEST_F(khealthd, bad_input)
+KHEALTHD_TEST(bad_input)
 {
 	char fits[256] = "/", too_long[257] = "/";
 
@@ -1054,7 +1072,7 @@ TEST_F(khealthd, bad_input)
 		      BAD("75 50", "1 256", "257 258", "1"));
 }
 
-TEST_F(khealthd, bad_test_write)
+KHEALTHD_TEST(bad_test_write)
 {
 	EXPECT_EQ(write_file(SYSFS "sock_rcvbuf/test", "0"), -EINVAL);
 	EXPECT_EQ(write_file(SYSFS "sock_rcvbuf/test", "x"), -EINVAL);
@@ -1063,7 +1081,7 @@ TEST_F(khealthd, bad_test_write)
 }
 
 /* A value that is written in two pieces is two bad values. */
-TEST_F(khealthd, write_in_pieces)
+KHEALTHD_TEST(write_in_pieces)
 {
 	int fd = open(SYSCTL "sock_rcvbuf", O_WRONLY);
 	char text[32];
@@ -1109,7 +1127,7 @@ static int as_nobody(void)
 	return 0;
 }
 
-TEST_F(khealthd, unprivileged)
+KHEALTHD_TEST(unprivileged)
 {
 	EXPECT_EQ(in_child(as_nobody), 0);
 }
@@ -1126,10 +1144,12 @@ static int as_namespace_root(void)
 	for (i = 0; i < NR_SETTINGS; i++)
 		if (set_sysctl(settings[i], "1") != -EPERM)
 			return 1 + i;
+	if (send_test("sock_rcvbuf") != -EPERM)
+		return 101;
 	return 0;
 }
 
-TEST_F(khealthd, user_namespace_root)
+KHEALTHD_TEST(user_namespace_root)
 {
 	if (access("/proc/self/ns/user", F_OK))
 		SKIP(return, "no user namespaces");

@@ -45,9 +45,10 @@ quiet()
 # that khealthd looks at memory.
 fill_page_cache()
 {
-	local file=$KHEALTHD_TEST_DIR/khealthd.fill pings size
+	local file=$KHEALTHD_TEST_DIR/khealthd.fill pings size reclaimed
 
 	size=$(awk '/^MemTotal:/ { print int($2 / 1024) * 2 }' /proc/meminfo)
+	reclaimed=$(awk '/^pgsteal_kswapd / { print $2 }' /proc/vmstat)
 	ping -q -f -s 8000 127.0.0.1 >/dev/null &
 	pings=$!
 	dd if=/dev/zero of="$file" bs=1M count="$size" status=none &&
@@ -56,6 +57,9 @@ fill_page_cache()
 	kill -INT "$pings"
 	wait "$pings"
 	rm -f "$file"
+	# Was memory full at all? Then the kernel had to make room.
+	awk -v before="$reclaimed" '/^pgsteal_kswapd / { exit $2 <= before }' /proc/vmstat ||
+		{ echo "# kswapd had nothing to do"; return 1; }
 	return $result
 }
 

@@ -208,8 +208,8 @@ net/core/skbuff.c napi_alloc_skb khealthd_skb_alloc_failed
 net/core/skbuff.c __build_skb khealthd_skb_alloc_failed
 net/core/skbuff.c __napi_build_skb khealthd_skb_alloc_failed
 net/core/skbuff.c slab_build_skb khealthd_skb_alloc_failed
-net/core/sock.c __sock_queue_rcv_skb khealthd_sock_queue_rcv
-net/ipv4/udp.c __udp_enqueue_schedule_skb khealthd_sock_rcvbuf
+net/core/sock.c __sock_queue_rcv_skb khealthd_sock
+net/ipv4/udp.c __udp_enqueue_schedule_skb khealthd_sock
 "
 
 # hooks_in TREE: print "file function hook" for every hook in the tree's HEAD. A
@@ -225,6 +225,7 @@ hooks_in()
 			}
 			match($0, /^\t+khealthd_[a-z_]+\(/) {
 				hook = substr($0, RSTART, RLENGTH - 1); sub(/^\t+/, "", hook)
+				sub(/^khealthd_sock_.*/, "khealthd_sock", hook)
 				print file, name, hook
 			}'
 	done | sort
