@@ -52,7 +52,7 @@ static const char * const settings[] = {
 	"skb_alloc", "sock_rcvbuf",
 };
 
-#define NR_SETTINGS	(int)(sizeof(settings) / sizeof(settings[0]))
+#define NR_SETTINGS	((int)ARRAY_SIZE(settings))
 
 /* === Files ================================================================ */
 
@@ -233,13 +233,13 @@ static long long snmp(const char *path, const char *prefix, const char *name)
 			break;
 	if (f)
 		fclose(f);
-	n = strtok_r(names, " \n", &sn);
-	v = strtok_r(values, " \n", &sv);
+	n = strtok_r(names, "\n ", &sn);
+	v = strtok_r(values, "\n ", &sv);
 	while (n && v) {
 		if (!strcmp(n, name))
 			result = atoll(v);
-		n = strtok_r(NULL, " \n", &sn);
-		v = strtok_r(NULL, " \n", &sv);
+		n = strtok_r(NULL, "\n ", &sn);
+		v = strtok_r(NULL, "\n ", &sv);
 	}
 	return result;
 }
@@ -267,8 +267,8 @@ static long long raw_drops(void)
 
 	while (f && fgets(line, sizeof(line), f)) {
 		last = NULL;
-		for (word = strtok_r(line, " \n", &save); word;
-		     word = strtok_r(NULL, " \n", &save))
+		for (word = strtok_r(line, "\n ", &save); word;
+		     word = strtok_r(NULL, "\n ", &save))
 			last = word;
 		sum += last ? atoll(last) : 0;
 	}
@@ -419,7 +419,7 @@ static bool loopback_up(void)
 FIXTURE(khealthd) {
 	char dir[64];
 	char helper[128];
-	char saved[sizeof(settings) / sizeof(settings[0])][256];
+	char saved[ARRAY_SIZE(settings)][256];
 	long long crossings;	/* of sock_rcvbuf, when the test began */
 	long long alerts;
 };
@@ -470,7 +470,7 @@ FIXTURE_SETUP(khealthd)
 {
 	int i;
 
-	strcpy(self->dir, "/tmp/khealthd.XXXXXX");
+	snprintf(self->dir, sizeof(self->dir), "/tmp/khealthd.XXXXXX");
 	ASSERT_NE(mkdtemp(self->dir), NULL);
 	snprintf(self->helper, sizeof(self->helper), "%s/helper", self->dir);
 	for (i = 0; i < NR_SETTINGS; i++)
@@ -594,9 +594,11 @@ KHEALTHD_TEST(sequence)
 }
 
 /* From healthy to low, to drops, and back; every variable on the way. */
-static void overflow(struct __test_metadata *_metadata,
-		     FIXTURE_DATA(khealthd) *self, const struct kind *kind)
+static void overflow(struct __test_metadata *_metadata, const char *dir,
+		     const struct kind *kind)
 {
+	long long crossings = get_count("sock_rcvbuf/crossings");
+	long long alerts = get_count("sock_rcvbuf/alerts");
 	long long drops_before, capacity, left;
 	struct alert a;
 	struct pair p;
@@ -609,7 +611,7 @@ static void overflow(struct __test_metadata *_metadata,
 	ASSERT_TRUE(send_until(&p, 100, !state_is("sock_rcvbuf", "ok")));
 	left = capacity - meminfo(&p, SK_MEMINFO_RMEM_ALLOC);
 	EXPECT_TRUE(state_is("sock_rcvbuf", "low"));
-	ASSERT_TRUE(wait_until(find_event(self->dir, "low", &a)));
+	ASSERT_TRUE(wait_until(find_event(dir, "low", &a)));
 	EXPECT_EQ(drops(&p), drops_before);
 	EXPECT_STREQ(var(&a, "TROUBLED_DS"), "4");
 	EXPECT_STREQ(var(&a, "KHEALTHD_MONITOR"), "sock_rcvbuf");
@@ -632,38 +634,38 @@ static void overflow(struct __test_metadata *_metadata,
 	/* Exhausted, when packets are dropped. */
 	ASSERT_TRUE(send_until(&p, 100, drops(&p) > drops_before));
 	EXPECT_TRUE(state_is("sock_rcvbuf", "exhausted"));
-	ASSERT_TRUE(wait_until(find_event(self->dir, "exhausted", &a)));
+	ASSERT_TRUE(wait_until(find_event(dir, "exhausted", &a)));
 	EXPECT_EQ(num(&a, "KHEALTHD_FREE"), 0);
 	EXPECT_EQ(num(&a, "KHEALTHD_CAPACITY"), capacity);
 	EXPECT_GE(num(&a, "KHEALTHD_DURATION_MS"), 0);
 
 	/* And once recovered. */
 	drain(&p);
-	ASSERT_TRUE(wait_until(find_event(self->dir, "recovered", &a)));
+	ASSERT_TRUE(wait_until(find_event(dir, "recovered", &a)));
 	EXPECT_TRUE(state_is("sock_rcvbuf", "ok"));
 	EXPECT_GE(num(&a, "KHEALTHD_DURATION_MS"), 300);
-	EXPECT_EQ(count_event(self->dir, "low"), 1);
-	EXPECT_EQ(count_event(self->dir, "exhausted"), 1);
-	EXPECT_EQ(count_event(self->dir, "recovered"), 1);
-	EXPECT_EQ(sum_crossings(self->dir),
-		  get_count("sock_rcvbuf/crossings") - self->crossings);
-	EXPECT_EQ(get_count("sock_rcvbuf/alerts") - self->alerts, 3);
+	EXPECT_EQ(count_event(dir, "low"), 1);
+	EXPECT_EQ(count_event(dir, "exhausted"), 1);
+	EXPECT_EQ(count_event(dir, "recovered"), 1);
+	EXPECT_EQ(sum_crossings(dir),
+		  get_count("sock_rcvbuf/crossings") - crossings);
+	EXPECT_EQ(get_count("sock_rcvbuf/alerts") - alerts, 3);
 	close_pair(&p);
 }
 
 KHEALTHD_TEST(overflow_udp4)
 {
-	overflow(_metadata, self, &udp4);
+	overflow(_metadata, self->dir, &udp4);
 }
 
 KHEALTHD_TEST(overflow_udp6)
 {
-	overflow(_metadata, self, &udp6);
+	overflow(_metadata, self->dir, &udp6);
 }
 
 KHEALTHD_TEST(overflow_raw)
 {
-	overflow(_metadata, self, &raw4);
+	overflow(_metadata, self->dir, &raw4);
 }
 
 /* One packet that does not fit into a buffer with a third of it free. */
@@ -1062,12 +1064,12 @@ KHEALTHD_TEST(bad_input)
 		      BAD("0", "86400001", "-1", "\n", "1 2", "1s", "1.5",
 			  "99999999999999999999"));
 	check_setting(_metadata, "holdoff_ms", GOOD("0", "10000", "86400000"),
-		      BAD("86400001", "-1", "\n", "1 2", "10 s", "x"));
+		      BAD("86400001", "-1", "+1", "\n", "1\n\n", "1 2", "10 s", "x"));
 	check_setting(_metadata, "quiet_ms", GOOD("1", "5000", "86400000"),
 		      BAD("0", "86400001", "-1", "\n", "1 2", "x"));
 	check_setting(_metadata, "sock_rcvbuf", GOOD("0 0", "1 2", "99 100"),
 		      BAD("0", "1", "2 1", "5 5", "0 5", "5 0", "5 101", "\n",
-			  "-1 5", "5 -6", "1 2 3", "1,2", "a b", "1 2x"));
+			  "-1 5", "5 -6", "1 2 3", "1,2", "a b", "1 2x", "1\n 2"));
 	check_setting(_metadata, "skb_alloc", GOOD("0 0", "50 75"),
 		      BAD("75 50", "1 256", "257 258", "1"));
 }
@@ -1080,20 +1082,21 @@ KHEALTHD_TEST(bad_test_write)
 	EXPECT_EQ(get_count("sock_rcvbuf/alerts"), self->alerts);
 }
 
-/* A value that is written in two pieces is two bad values. */
+/* What is written in pieces is not taken for the last piece: 10000 is not 0. */
 KHEALTHD_TEST(write_in_pieces)
 {
-	int fd = open(SYSCTL "sock_rcvbuf", O_WRONLY);
+	int fd = open(SYSCTL "holdoff_ms", O_WRONLY);
 	char text[32];
 
 	ASSERT_GE(fd, 0);
-	EXPECT_EQ(write(fd, "10", 2), -1);
-	EXPECT_EQ(pwrite(fd, " 20", 3, 2), -1);
-	EXPECT_EQ(pwrite(fd, "10 20", 5, 1), -1);
+	EXPECT_EQ(write(fd, "10", 2), 2);
+	EXPECT_EQ(write(fd, "000", 3), -1);
+	EXPECT_EQ(errno, EINVAL);
+	EXPECT_EQ(pwrite(fd, "20", 2, 1), -1);
 	EXPECT_EQ(errno, EINVAL);
 	close(fd);
-	ASSERT_GT(get_sysctl("sock_rcvbuf", text, sizeof(text)), 0);
-	EXPECT_STREQ(text, "12 25");
+	ASSERT_GT(get_sysctl("holdoff_ms", text, sizeof(text)), 0);
+	EXPECT_STREQ(text, "10");
 }
 
 /* Run @check in a child; its exit status is the number of what went wrong. */

@@ -7,6 +7,9 @@
 # KHEALTHD_TEST_DIR is a folder for a file larger than memory; its file system
 # must use the page cache. Without it that part is skipped.
 
+# Functions are called by quiet():
+# shellcheck disable=SC2317
+
 ksft_skip=4
 sysctl=/proc/sys/kernel/khealthd
 sysfs=/sys/kernel/khealthd
@@ -60,7 +63,7 @@ fill_page_cache()
 	# Was memory full at all? Then the kernel had to make room.
 	awk -v before="$reclaimed" '/^pgsteal_kswapd / { exit $2 <= before }' /proc/vmstat ||
 		{ echo "# kswapd had nothing to do"; return 1; }
-	return $result
+	return "$result"
 }
 
 healthy_tcp()
@@ -76,7 +79,7 @@ healthy_tcp()
 	iperf3 -c 127.0.0.1 -p 5299 -t 5 >/dev/null
 	result=$?
 	wait "$server"
-	return $result
+	return "$result"
 }
 
 was=$(cat $sysctl/enabled)

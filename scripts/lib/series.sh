@@ -218,7 +218,7 @@ hooks_in()
 {
 	local file
 
-	for file in $(awk 'NF { print $1 }' <<<"$hooks" | sort -u); do
+	while read -r file; do
 		git -C "$1" show "HEAD:$file" | awk -v file="$file" '
 			/^[a-z_].*[a-z_0-9]\(/ && !/;$/ {
 				name = $0; sub(/\(.*/, "", name); sub(/.*[ *]/, "", name)
@@ -228,7 +228,7 @@ hooks_in()
 				sub(/^khealthd_sock_.*/, "khealthd_sock", hook)
 				print file, name, hook
 			}'
-	done | sort
+	done < <(awk 'NF { print $1 }' <<<"$hooks" | sort -u) | sort
 }
 
 check_hooks() # TREE

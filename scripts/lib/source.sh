@@ -67,7 +67,7 @@ fetch_source()
 	mkdir -p "$cache/source"
 	tmp=$(mktemp -d "$cache/source/tmp.XXXXXX")
 
-	cd "$tmp"
+	cd "$tmp" || exit
 	with_progress "Downloading linux-source-$base" 0 "requests" '^Get:' \
 		"$cache/source/$base.log" download_source "$base" ||
 		die "no linux-source-$base from the mirror; --tree DIR takes any other tree"
@@ -91,7 +91,7 @@ fetch_source()
 	"${git[@]}" commit -q -m "linux-source-$base $version"
 	git -C repo.git update-ref refs/heads/base HEAD
 	git -C repo.git update-ref --no-deref HEAD HEAD
-	cd "$cache"
+	cd "$cache" || exit
 	mv "$tmp/repo.git" "$repo"
 	rm -rf "$tmp"
 }
