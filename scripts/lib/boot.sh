@@ -36,7 +36,8 @@ boot_uml()
 		root=/dev/root rootfstype=hostfs rootflags=/ ro \
 		con0=null,fd:1 con=null console=tty0 loglevel=5 panic=-1 \
 		umid="khealthd.$$" uml_dir="$cache/uml" \
-		$5 </dev/null 2>&1
+		$5 </dev/null 2>&1 |
+		grep --line-buffered -vE '^(Core dump limits|.(soft|hard) - |Checking |Warning: tempdir|epollctl|reboot:)'
 }
 
 boot_qemu()

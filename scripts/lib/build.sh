@@ -43,7 +43,7 @@ make_kernel()
 }
 
 # uml_kernel BASE: build it; the kernel is then in $(uml_out BASE)/linux.
-uml_out() { echo "$cache/build/uml-$1"; }
+uml_out() { echo "$cache/build/uml-$1$variant"; }
 
 uml_kernel()
 {
@@ -56,7 +56,7 @@ uml_kernel()
 	make_kernel "UML kernel $1" um "$tree" "$out" linux
 }
 
-x86_out() { echo "$cache/build/x86-$1"; }
+x86_out() { echo "$cache/build/x86-$1$variant"; }
 
 x86_kernel()
 {
@@ -70,7 +70,7 @@ x86_kernel()
 }
 
 # selftests BASE: build and install them; then in $(selftests_out BASE).
-selftests_out() { echo "$cache/build/selftests-$1/install"; }
+selftests_out() { echo "$cache/build/selftests-$1$variant/install"; }
 
 selftests()
 {
@@ -93,7 +93,7 @@ selftests()
 # objects BASE: the objects that hooks are in, for x86-64, with the option in
 # $(objects_out BASE)/on/ and without it in off/; ours are checked by sparse and
 # built with W=1, which all goes to check.log.
-objects_out() { echo "$cache/build/objects-$1"; }
+objects_out() { echo "$cache/build/objects-$1$variant"; }
 
 objects_hooked=(net/core/{skbuff,sock,dev}.o net/ipv4/udp.o)
 

@@ -108,7 +108,7 @@ series_commit()
 # Only files that differ are written, so that a build goes on from the last one.
 build_tree()
 {
-	local base=$1 tree=$cache/trees/$1 commit
+	local base=$1 tree=$cache/trees/$1$variant commit
 
 	fetch_source "$base" >&2
 	commit=$(series_commit "$base")

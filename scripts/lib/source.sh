@@ -4,7 +4,24 @@
 # A base's kernel source, from Debian's own package to a git repository in the
 # cache. The working tree stays empty: trees are checked out where needed.
 
-base_repo() { printf '%s/source/%s.git' "$cache" "$1"; }
+# Appended to the names of what is made of another tree than Debian's.
+variant=
+
+base_repo() { printf '%s/source/%s%s.git' "$cache" "$1" "$variant"; }
+
+# use_tree BASE DIR: take the kernel in DIR for BASE from now on.
+use_tree()
+{
+	local dir
+
+	dir=$(git -C "$2" rev-parse --show-toplevel 2>/dev/null) ||
+		die "$2 is no git repository"
+	[[ -f $dir/Kbuild && -d $dir/kernel ]] || die "$dir is no kernel tree"
+	variant=-$(cksum <<<"$dir" | cut -d' ' -f1)
+	rm -rf "$(base_repo "$1")"
+	git clone -q --bare --shared "$dir" "$(base_repo "$1")"
+	git -C "$(base_repo "$1")" update-ref refs/heads/base "$(git -C "$dir" rev-parse HEAD)"
+}
 
 check_base()
 {
@@ -70,7 +87,7 @@ fetch_source()
 	cd "$tmp" || exit
 	with_progress "Downloading linux-source-$base" 0 "requests" '^Get:' \
 		"$cache/source/$base.log" download_source "$base" ||
-		die "no linux-source-$base from the mirror; --tree DIR takes any other tree"
+		die "no linux-source-$base from the mirror; scripts/demo --tree and scripts/apply take any other tree"
 	deb=$(echo linux-source-*.deb)
 	version=$(dpkg-deb -f "$deb" Version)
 	dpkg-deb -x "$deb" .
