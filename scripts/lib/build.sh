@@ -34,7 +34,7 @@ make_kernel()
 
 	shift 4
 	total=$(cat "$out/steps" 2>/dev/null || echo 1500)
-	with_progress "$label" "$total" steps "$steps" "$out.log" \
+	with_progress "$label" "$total" objects "$steps" "$out.log" \
 		make -C "$tree" ARCH="$arch" O="$out" -j"$jobs" "$@" || return
 	grep -cE "$steps" "$out.log" | {
 		read -r n
