@@ -42,32 +42,24 @@ make_kernel()
 	}
 }
 
-# uml_kernel BASE: build it; the kernel is then in $(uml_out BASE)/linux.
+# build_kernel LABEL ARCH MACHINE BASE OUT TARGET: MACHINE names a fragment.
+build_kernel()
+{
+	local tree
+
+	packages build
+	tree=$(build_tree "$4")
+	configure "$2" "$tree" "$5" "$fragments"/{"$3",guest,khealthd,kunit}.config
+	make_kernel "$1 $4" "$2" "$tree" "$5" "$6"
+}
+
+# The kernel is then in $(uml_out BASE)/linux.
 uml_out() { echo "$cache/build/uml-$1$variant"; }
+uml_kernel() { build_kernel "UML kernel" um uml "$1" "$(uml_out "$1")" linux; }
 
-uml_kernel()
-{
-	local out tree
-
-	out=$(uml_out "$1")
-	packages build
-	tree=$(build_tree "$1")
-	configure um "$tree" "$out" "$fragments"/{uml,guest,khealthd,kunit}.config
-	make_kernel "UML kernel $1" um "$tree" "$out" linux
-}
-
+# The kernel is then in $(x86_out BASE)/arch/x86/boot/bzImage.
 x86_out() { echo "$cache/build/x86-$1$variant"; }
-
-x86_kernel()
-{
-	local out tree
-
-	out=$(x86_out "$1")
-	packages build
-	tree=$(build_tree "$1")
-	configure x86_64 "$tree" "$out" "$fragments"/{x86,guest,khealthd,kunit}.config
-	make_kernel "x86-64 kernel $1" x86_64 "$tree" "$out" bzImage
-}
+x86_kernel() { build_kernel "x86-64 kernel" x86_64 x86 "$1" "$(x86_out "$1")" bzImage; }
 
 # selftests BASE: build and install them; then in $(selftests_out BASE).
 selftests_out() { echo "$cache/build/selftests-$1$variant/install"; }
