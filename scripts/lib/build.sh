@@ -30,16 +30,14 @@ configure()
 # of the last full build is kept, the first one's is an estimate.
 make_kernel()
 {
-	local label=$1 arch=$2 tree=$3 out=$4 total steps='^ +(CC|AS|LD|AR|HOSTCC|LINK|BUILD) '
+	local label=$1 arch=$2 tree=$3 out=$4 n total steps='^ +(CC|AS|LD|AR|HOSTCC|LINK|BUILD) '
 
 	shift 4
 	total=$(cat "$out/steps" 2>/dev/null || echo 1500)
 	with_progress "$label" "$total" objects "$steps" "$out.log" \
 		make -C "$tree" ARCH="$arch" O="$out" -j"$jobs" "$@" || return
-	grep -cE "$steps" "$out.log" | {
-		read -r n
-		((n < 500)) || echo "$n" >"$out/steps"
-	}
+	n=$(grep -cE "$steps" "$out.log" || true)
+	((n < 500)) || echo "$n" >"$out/steps"
 }
 
 # build_kernel LABEL ARCH MACHINE BASE OUT TARGET: MACHINE names a fragment.
