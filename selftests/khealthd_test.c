@@ -424,11 +424,17 @@ FIXTURE(khealthd) {
 	long long alerts;
 };
 
-/* Write the helper: it leaves its environment, and then does @more. */
+/*
+ * Write the helper: it leaves its environment, and then does @more. A new file
+ * takes the old one's place: a shell reads a script while it runs it.
+ */
 static int write_helper(const char *dir, const char *path, const char *more)
 {
-	FILE *f = fopen(path, "w");
+	char new[256];
+	FILE *f;
 
+	snprintf(new, sizeof(new), "%s.new", path);
+	f = fopen(new, "w");
 	if (!f)
 		return -errno;
 	fprintf(f, "#!/bin/sh\n"
@@ -436,7 +442,7 @@ static int write_helper(const char *dir, const char *path, const char *more)
 		"mv %s/tmp.$$ %s/alert.$KHEALTHD_SEQ\n"
 		"%s\n", dir, dir, dir, more);
 	fclose(f);
-	return chmod(path, 0700);
+	return chmod(new, 0700) || rename(new, path);
 }
 
 /*

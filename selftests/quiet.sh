@@ -45,14 +45,15 @@ quiet()
 }
 
 # While a file of twice the size of memory is written and read, packets flow, so
-# that khealthd looks at memory.
+# that khealthd looks at memory. Packets of a page's size: larger ones need pages
+# in a row, and to fail for want of these is a loss of packets worth telling.
 fill_page_cache()
 {
 	local file=$KHEALTHD_TEST_DIR/khealthd.fill pings size reclaimed
 
 	size=$(awk '/^MemTotal:/ { print int($2 / 1024) * 2 }' /proc/meminfo)
 	reclaimed=$(awk '/^pgsteal_kswapd / { print $2 }' /proc/vmstat)
-	ping -q -f -s 8000 127.0.0.1 >/dev/null &
+	ping -q -f -s 1400 127.0.0.1 >/dev/null &
 	pings=$!
 	dd if=/dev/zero of="$file" bs=1M count="$size" status=none &&
 		dd if="$file" of=/dev/null bs=1M status=none
