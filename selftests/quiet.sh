@@ -5,9 +5,7 @@
 # memory is as full as it gets, and not from a healthy TCP connection.
 #
 # KHEALTHD_TEST_DIR is a folder for a file larger than memory, khealthd.fill; its
-# file system must use the page cache. Without it that part is skipped. If the
-# file exists, it is only read: on a network file system writing it back takes
-# from the reserve that skb_alloc watches, and an alert is right.
+# file system must use the page cache. Without it that part is skipped.
 
 # Functions are called by quiet():
 # shellcheck disable=SC2317
@@ -57,14 +55,12 @@ fill_page_cache()
 	reclaimed=$(awk '/^pgsteal_kswapd / { print $2 }' /proc/vmstat)
 	ping -q -f -s 1400 127.0.0.1 >/dev/null &
 	pings=$!
-	if [[ ! -e $file ]]; then
-		dd if=/dev/zero of="$file" bs=1M count="$size" status=none
-		trap 'rm -f "$file"' RETURN
-	fi
-	dd if="$file" of=/dev/null bs=1M status=none
+	dd if=/dev/zero of="$file" bs=1M count="$size" status=none &&
+		dd if="$file" of=/dev/null bs=1M status=none
 	local result=$?
 	kill -INT "$pings"
 	wait "$pings"
+	rm -f "$file"
 	# Was memory full at all? Then the kernel had to make room.
 	awk -v before="$reclaimed" '/^pgsteal_kswapd / { exit $2 <= before }' /proc/vmstat ||
 		{ echo "# kswapd had nothing to do"; return 1; }
