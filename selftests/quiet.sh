@@ -58,9 +58,8 @@ fill_page_cache()
 	dd if=/dev/zero of="$file" bs=1M count="$size" status=none &&
 		dd if="$file" of=/dev/null bs=1M status=none
 	local result=$?
-	kill -INT "$pings"
-	wait "$pings"
 	rm -f "$file"
+	kill -INT "$pings" && wait "$pings" || { echo "# no packets flowed"; return 1; }
 	# Was memory full at all? Then the kernel had to make room.
 	awk -v before="$reclaimed" '/^pgsteal_kswapd / { exit $2 <= before }' /proc/vmstat ||
 		{ echo "# kswapd had nothing to do"; return 1; }
