@@ -53,6 +53,7 @@ join_folders()
 		git -C "$1" add -f "$selftests_dir"
 		;;
 	*-specify-a-netlink-family.patch)
+		mkdir -p "$(dirname "$1/$netlink_spec")"
 		cp -a "$top/$netlink_spec" "$1/$netlink_spec"
 		git -C "$1" add -f "$netlink_spec"
 		;;
