@@ -34,16 +34,12 @@ int main(int argc, char **argv)
 
 	while (left) {
 		err = next_alert(fd, &family, text, sizeof(text));
-		if (err == -ENOBUFS) {
-			/* Look at what is, for what happened is lost. */
-			puts("lost");
-		} else if (err) {
+		if (err && err != -ENOBUFS)
 			return fail("recv", err);
-		} else {
-			puts(text);
-			left -= left > 0;
-		}
+		/* A daemon would look at what is, for what happened is lost. */
+		puts(err ? "lost" : text);
 		fflush(stdout);
+		left -= !err && left > 0;
 	}
 	return 0;
 }

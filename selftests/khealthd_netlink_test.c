@@ -442,18 +442,18 @@ static void close_space(struct space *s)
 }
 
 /* An episode in @s. The initial namespace hears of it, and then @s has, too. */
-static void episode(struct __test_metadata *_metadata,
-		    FIXTURE_DATA(netlink) *self, struct space *s)
+static void episode(struct __test_metadata *_metadata, int fd,
+		    const struct khealthd_family *family, struct space *s)
 {
 	char line[1024];
 
 	ASSERT_TRUE(fill_udp(s->udp));
-	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
+	ASSERT_EQ(next(fd, family, line, sizeof(line)), 0);
 	EXPECT_TRUE(has_word(line, "event", "low"));
 	EXPECT_EQ(number(line, "netns_cookie"), s->cookie);
 	drain_udp(s->udp);
 	ASSERT_TRUE(recover());
-	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
+	ASSERT_EQ(next(fd, family, line, sizeof(line)), 0);
 	EXPECT_TRUE(has_word(line, "event", "recovered"));
 }
 
@@ -478,9 +478,9 @@ NETLINK_TEST(three_namespaces)
 	ASSERT_TRUE(open_space(&b, self->netns));
 	EXPECT_NE(a.cookie, b.cookie);
 
-	episode(_metadata, self, &a);
-	episode(_metadata, self, &b);
-	episode(_metadata, self, &a);
+	episode(_metadata, self->fd, &self->family, &a);
+	episode(_metadata, self->fd, &self->family, &b);
+	episode(_metadata, self->fd, &self->family, &a);
 	/* A test alert belongs to the machine. It is also the last of all. */
 	ASSERT_EQ(send_test("sock_rcvbuf"), 0);
 	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
