@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -22,9 +23,9 @@
 
 /* What the two processes share. */
 static struct shared {
-	_Atomic long long begin;	/* just before the event */
-	_Atomic long long end;		/* the other one has it; 0: not yet */
-	_Atomic int ready;
+	atomic_llong begin;	/* just before the event */
+	atomic_llong end;		/* the other one has it; 0: not yet */
+	atomic_int ready;
 } *shared;
 
 static long long now(void)
