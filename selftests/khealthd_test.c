@@ -34,12 +34,7 @@
 #include <linux/sock_diag.h>
 
 #include "../kselftest_harness.h"
-
-#define SYSCTL	"/proc/sys/kernel/khealthd/"
-#define SYSFS	"/sys/kernel/khealthd/"
-
-/* Long enough for a slow machine; nobody waits for it if all is well. */
-#define PATIENCE_MS	60000
+#include "khealthd_util.h"
 
 #define RCVBUF		65536
 
@@ -53,98 +48,6 @@ static const char * const settings[] = {
 };
 
 #define NR_SETTINGS	((int)ARRAY_SIZE(settings))
-
-/* === Files ================================================================ */
-
-/* Read a file into @text, without its trailing newline. Return the length. */
-static int read_file(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return -errno;
-	len = read(fd, text, size - 1);
-	if (len < 0)
-		len = -errno;
-	close(fd);
-	if (len > 0 && text[len - 1] == '\n')
-		len--;
-	text[len > 0 ? len : 0] = '\0';
-	return len;
-}
-
-/* Write all of @text with one write(). Return 0 or -errno. */
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return -errno;
-	len = write(fd, text, strlen(text));
-	if (len < 0)
-		len = -errno;
-	close(fd);
-	return len < 0 ? len : 0;
-}
-
-static int get_sysctl(const char *name, char *text, size_t size)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYSCTL "%s", name);
-	return read_file(path, text, size);
-}
-
-static int set_sysctl(const char *name, const char *text)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYSCTL "%s", name);
-	return write_file(path, text);
-}
-
-static int get_sysfs(const char *name, char *text, size_t size)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYSFS "%s", name);
-	return read_file(path, text, size);
-}
-
-static long long get_count(const char *name)
-{
-	char text[32];
-
-	return get_sysfs(name, text, sizeof(text)) < 0 ? -1 : atoll(text);
-}
-
-static bool state_is(const char *monitor, const char *state)
-{
-	char name[64], text[32];
-
-	snprintf(name, sizeof(name), "%s/state", monitor);
-	return get_sysfs(name, text, sizeof(text)) > 0 && !strcmp(text, state);
-}
-
-static int send_test(const char *monitor)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), SYSFS "%s/test", monitor);
-	return write_file(path, "1\n");
-}
-
-/* Wait until @condition holds; evaluates to false if it never did. */
-#define wait_until(condition) ({					\
-	int _ms;							\
-	bool _done = false;						\
-									\
-	for (_ms = 0; !(_done = (condition)) && _ms < PATIENCE_MS; _ms += 10) \
-		usleep(10000);						\
-	_done;								\
-})
 
 /* === Alerts =============================================================== */
 

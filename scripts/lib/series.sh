@@ -5,10 +5,12 @@
 #
 # A patch for a base is patches/BASE/NAME if that exists, else patches/NAME.
 # selftests/ and Documentation/ join the commit of the patch that makes room for
-# them in the tree; the entry for MAINTAINERS joins the latter.
+# them in the tree; the entry for MAINTAINERS joins the latter. The netlink
+# family's specification joins the commit of what is generated from it.
 
 newest_base=${bases[-1]}
 selftests_dir=tools/testing/selftests/khealthd
+netlink_spec=Documentation/netlink/specs/khealthd.yaml
 
 # Paths of a tree that have their home outside of patches/.
 not_in_patches=(":!$selftests_dir" ':!Documentation/**khealthd*' ':!MAINTAINERS')
@@ -49,6 +51,11 @@ join_folders()
 		mkdir -p "$1/$selftests_dir"
 		cp -a "$top/selftests/." "$1/$selftests_dir/"
 		git -C "$1" add -f "$selftests_dir"
+		;;
+	*-specify-a-netlink-family.patch)
+		mkdir -p "$(dirname "$1/$netlink_spec")"
+		cp -a "$top/$netlink_spec" "$1/$netlink_spec"
+		git -C "$1" add -f "$netlink_spec"
 		;;
 	*-Documentation-*)
 		mkdir -p "$1/Documentation"
