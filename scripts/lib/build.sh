@@ -85,7 +85,8 @@ selftests()
 # built with W=1, which all goes to check.log.
 objects_out() { echo "$cache/build/objects-$1$variant"; }
 
-objects_hooked=(net/core/{skbuff,sock,dev}.o net/ipv4/udp.o)
+objects_hooked=(net/core/{skbuff,sock,dev}.o net/ipv4/{udp,tcp_input}.o
+	net/netlink/af_netlink.o net/packet/af_packet.o)
 
 objects()
 {

@@ -118,6 +118,9 @@ build_tree()
 	local base=$1 tree=$cache/trees/$1$variant commit
 
 	fetch_source "$base" >&2
+	# Its work trees are not bare: checkpatch's spdxcheck.py wants to know. A
+	# repository that does not say what it is is bare by its looks.
+	git -C "$(base_repo "$base")" config --unset core.bare || true
 	commit=$(series_commit "$base")
 	if [[ ! -d $tree ]]; then
 		say "Checking out linux-source-$base ..."
@@ -215,8 +218,17 @@ net/core/skbuff.c napi_alloc_skb khealthd_skb_alloc_failed
 net/core/skbuff.c __build_skb khealthd_skb_alloc_failed
 net/core/skbuff.c __napi_build_skb khealthd_skb_alloc_failed
 net/core/skbuff.c slab_build_skb khealthd_skb_alloc_failed
+net/core/dev.c enqueue_to_backlog khealthd_backlog
+net/core/sock.c __sk_mem_raise_allocated khealthd_proto_mem
 net/core/sock.c __sock_queue_rcv_skb khealthd_sock
+net/ipv4/tcp_input.c tcp_data_queue_ofo khealthd_tcp_rcvbuf
+net/ipv4/tcp_input.c tcp_queue_rcv khealthd_tcp_rcvbuf
+net/ipv4/tcp_input.c tcp_prune_queue khealthd_tcp_pruned
 net/ipv4/udp.c __udp_enqueue_schedule_skb khealthd_sock
+net/netlink/af_netlink.c netlink_attachskb khealthd_sock
+net/netlink/af_netlink.c netlink_broadcast_deliver khealthd_sock
+net/packet/af_packet.c packet_rcv khealthd_sock
+net/vmw_vsock/virtio_transport_common.c virtio_transport_recv_enqueue khealthd_sock
 "
 
 # hooks_in TREE: print "file function hook" for every hook in the tree's HEAD. A

@@ -1,0 +1,672 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""
+Usage: rcvpath.py [--show] [TEST...]
+
+khealthd: a real overload for each monitor of the receive path. --show prints the
+alerts that the helper was told of; TESTs are functions below, without test_.
+
+What the helper was told is compared with the kernel's own counters: softnet_stat,
+snmp, sockstat, PACKET_STATISTICS, ENOBUFS. Nothing depends on how long something
+takes: it is waited for, and only if it never comes, the test fails.
+"""
+
+import ctypes
+import errno
+import glob
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+SYSCTL = "/proc/sys/kernel/khealthd/"
+SYSFS = "/sys/kernel/khealthd/"
+MONITORS = ("skb_alloc", "backlog", "proto_mem", "sock_rcvbuf", "tcp_rcvbuf")
+PATIENCE = 60
+SO_COOKIE = 57
+SO_RCVBUFFORCE = 33
+SHOW = "--show" in sys.argv
+
+
+# === Files ====================================================================
+
+def read(path):
+    with open(path, encoding="ascii") as f:
+        return f.read().strip()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as f:
+        f.write(f"{text}\n")
+
+
+def count(name):
+    return int(read(SYSFS + name))
+
+
+def settings(**values):
+    for name, value in values.items():
+        write(SYSCTL + name, value)
+
+
+def run(command, check=True):
+    return subprocess.run(command, shell=True, check=check, capture_output=True,
+                          text=True).stdout
+
+
+def wait_for(condition, what):
+    for _ in range(PATIENCE * 50):
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain: {what}")
+
+
+def equal(is_value, should, what):
+    if is_value != should:
+        raise AssertionError(f"{what} is {is_value}, not {should}")
+
+
+def true(value, what):
+    if not value:
+        raise AssertionError(what)
+
+
+def snmp(protocol, name):
+    names, values = [line.split() for line in read("/proc/net/snmp").splitlines()
+                     if line.startswith(protocol)]
+    return int(values[names.index(name)])
+
+
+def sockstat_mem(protocol):
+    """Pages of a protocol's memory, as the kernel shows them."""
+    for line in read("/proc/net/sockstat").splitlines():
+        words = line.split()
+        if words[0] == protocol + ":":
+            return int(words[words.index("mem") + 1])
+    raise AssertionError(f"no {protocol} in sockstat")
+
+
+class Saved:
+    """A setting that is given its old value back."""
+
+    def __init__(self, path, value):
+        self.path = path
+        self.old = read(path)
+        write(path, value)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        write(self.path, self.old)
+
+
+# === Alerts ===================================================================
+
+class Helper:
+    """The helper, and what it was told since the test began."""
+
+    def __init__(self, directory, more=""):
+        self.dir = directory
+        self.path = f"{directory}/helper"
+        write(self.path, f"""#!/bin/sh
+cat /proc/$$/environ >{directory}/tmp.$$
+mv {directory}/tmp.$$ {directory}/alert.$KHEALTHD_SEQ
+{more}""")
+        os.chmod(self.path, 0o700)
+
+    def alerts(self, monitor=None):
+        found = []
+        for path in glob.glob(f"{self.dir}/alert.*"):
+            with open(path, "rb") as f:
+                env = dict(v.decode().split("=", 1)
+                           for v in f.read().split(b"\0") if v)
+            if env["KHEALTHD_EVENT"] != "test" and \
+               monitor in (None, env["KHEALTHD_MONITOR"]):
+                found.append(env)
+        return sorted(found, key=lambda env: int(env["KHEALTHD_SEQ"]))
+
+    def find(self, monitor, event, **identity):
+        """The first alert with these values; waits for it."""
+        def look():
+            for env in self.alerts(monitor):
+                if env["KHEALTHD_EVENT"] == event and \
+                   all(env.get(f"KHEALTHD_{k.upper()}") == str(v)
+                       for k, v in identity.items()):
+                    return env
+            return None
+        return wait_for(look, f"{monitor} {event} {identity}")
+
+    def events(self, monitor):
+        return [env["KHEALTHD_EVENT"] for env in self.alerts(monitor)]
+
+    def crossings(self, monitor):
+        return sum(int(env["KHEALTHD_CROSSINGS"]) for env in self.alerts(monitor))
+
+
+def all_told():
+    """Helpers run one after the other: after this none of before does."""
+    for monitor in MONITORS:
+        alerts, runs = count(f"{monitor}/alerts"), count("helper/runs")
+        write(f"{SYSFS}{monitor}/test", 1)
+        wait_for(lambda m=monitor, n=alerts: count(f"{m}/alerts") > n, "a test alert")
+        if read(SYSCTL + "helper"):
+            wait_for(lambda n=runs: count("helper/runs") > n, "the helper")
+
+
+def end_episodes():
+    settings(quiet_ms=1)
+    wait_for(lambda: all(read(f"{SYSFS}{m}/state") in ("ok", "off")
+                         for m in MONITORS), "all is well")
+
+
+def offenders(monitor):
+    return [dict(word.split("=") for word in line.split())
+            for line in read(f"{SYSFS}{monitor}/offenders").splitlines()]
+
+
+# === Sockets ==================================================================
+
+def cookie(sock):
+    return struct.unpack("Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
+
+
+def set_rcvbuf(sock, size):
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
+    return sock
+
+
+class Udp:
+    """A receiver that does not read, and who sends to it."""
+
+    def __init__(self, rcvbuf=16384):
+        self.rx = set_rcvbuf(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), rcvbuf)
+        self.rx.bind(("127.0.0.1", 0))
+        self.tx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.to = self.rx.getsockname()
+
+    def send(self, n=1, size=100):
+        for _ in range(n):
+            self.tx.sendto(b"x" * size, self.to)
+
+    def drain(self):
+        self.rx.setblocking(False)
+        try:
+            while True:
+                self.rx.recv(65536)
+        except BlockingIOError:
+            pass
+
+    def close(self):
+        self.rx.close()
+        self.tx.close()
+
+
+class Netns:
+    """A network namespace; sockets that are opened within it are in it."""
+
+    names = 0
+
+    def __init__(self):
+        Netns.names += 1
+        self.name = f"khealthd{Netns.names}"
+        run(f"ip netns add {self.name}; ip -n {self.name} link set lo up")
+        self.inode = os.stat(f"/run/netns/{self.name}").st_ino
+
+    def __enter__(self):
+        self.here = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self._enter(f"/run/netns/{self.name}")
+        return self
+
+    def __exit__(self, *_):
+        self._enter(f"/proc/self/fd/{self.here}")
+        os.close(self.here)
+
+    @staticmethod
+    def _enter(path):
+        fd = os.open(path, os.O_RDONLY)
+        true(not ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000), "setns")
+        os.close(fd)
+
+    def delete(self):
+        run(f"ip netns del {self.name}")
+
+
+# === Tests ====================================================================
+
+def meminfo(name):
+    """A number of /proc/meminfo, in KiB."""
+    return [int(line.split()[1]) for line in read("/proc/meminfo").splitlines()
+            if line.startswith(name + ":")][0]
+
+
+def look_at_memory(pair, state, ends):
+    """Let packets flow until ends() holds for the state."""
+    for _ in range(100000):
+        pair.send(20, 1000)
+        pair.drain()
+        if ends(os.pread(state, 32, 0).strip()):
+            return True
+    return False
+
+
+def test_skb_alloc(helper):
+    """The reserve becomes larger than what is free of memory that is held."""
+    # Neither the helper nor anything else should have to be started meanwhile.
+    settings(helper="")
+    ctypes.CDLL(None).mlockall(3)
+    pair = Udp(rcvbuf=1 << 20)
+    state = os.open(SYSFS + "skb_alloc/state", os.O_RDONLY)
+    alerts = count("skb_alloc/alerts")
+    with tempfile.TemporaryFile(dir="/dev/shm") as hog:
+        while meminfo("MemFree") + meminfo("Cached") - meminfo("Shmem") > 80 << 10:
+            hog.write(bytes(1 << 20))
+            hog.flush()
+            write("/proc/sys/vm/drop_caches", 3)
+        with Saved("/proc/sys/vm/min_free_kbytes", meminfo("MemFree") * 5 // 3):
+            short = look_at_memory(pair, state, lambda s: s != b"ok")
+        true(short, "it was not noticed")
+    settings(helper=helper.path)
+    end_episodes()
+    true(count("skb_alloc/alerts") > alerts, "no alert")
+    os.close(state)
+    pair.close()
+
+
+def softnet_drops():
+    return sum(int(line.split()[1], 16)
+               for line in read("/proc/net/softnet_stat").splitlines())
+
+
+def test_backlog(helper):
+    """A router splits packets up faster than the next hop takes them in."""
+    a, r, b = Netns(), Netns(), Netns()
+    run(f"""set -e
+    ip -n {a.name} link add a0 mtu 65535 type veth peer name r0 mtu 65535 netns {r.name}
+    ip -n {r.name} link add r1 mtu 576 type veth peer name b0 mtu 576 netns {b.name}
+    ip -n {a.name} addr add 10.1.0.1/24 dev a0; ip -n {r.name} addr add 10.1.0.2/24 dev r0
+    ip -n {r.name} addr add 10.2.0.1/24 dev r1; ip -n {b.name} addr add 10.2.0.2/24 dev b0
+    for l in "{a.name} a0" "{r.name} r0" "{r.name} r1" "{b.name} b0"; do
+        set -- $l; ip -n $1 link set $2 up
+    done
+    ip -n {a.name} route add default via 10.1.0.2
+    ip -n {b.name} route add default via 10.2.0.1
+    ip netns exec {r.name} sysctl -q net.ipv4.ip_forward=1""")
+    with a:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IP, 10, 0)   # IP_MTU_DISCOVER: may be split up
+    to = ("10.2.0.2", 9)
+    sock.sendto(b"x", to)       # so that addresses are known
+    drops = softnet_drops()
+    with Saved("/proc/sys/net/core/netdev_max_backlog", 80):
+        # Some 62 fragments at once: low, but nothing is dropped.
+        sock.sendto(b"x" * 34000, to)
+        env = helper.find("backlog", "low")
+        equal(softnet_drops(), drops, "drops at low")
+        equal(env["TROUBLED_DS"], "2", "TROUBLED_DS")
+        equal(env["KHEALTHD_CAPACITY"], "80", "capacity")
+        equal(env["KHEALTHD_UNIT"], "packets", "unit")
+        equal(env["KHEALTHD_NETNS"], str(b.inode), "netns")
+        equal(env["KHEALTHD_IFINDEX"],
+              run(f"ip -n {b.name} -o link show b0").split(":")[0], "ifindex")
+        true(int(env["KHEALTHD_CPU"]) < os.cpu_count(), "cpu")
+        # And some 118: more than there is room for.
+        sock.sendto(b"x" * 65000, to)
+        helper.find("backlog", "exhausted")
+        true(softnet_drops() > drops, "nothing was dropped when exhausted")
+        end_episodes()
+        helper.find("backlog", "recovered")
+    sock.close()
+    for ns in (a, r, b):
+        ns.delete()
+
+
+def fill_udp(condition):
+    """Fill UDP's memory until a condition holds. Return who has it."""
+    pair = Udp(rcvbuf=64 << 20)
+    for _ in range(100000):
+        if condition():
+            return pair
+        pair.send(10, 1400)
+    raise AssertionError("UDP's memory does not run short")
+
+
+def is_short(monitor):
+    return read(f"{SYSFS}{monitor}/state") != "ok"
+
+
+# UDP is refused memory from the first number on, TCP from the third.
+UDP_LIMIT, TCP_LIMIT = 4096, 3072
+UDP_MEM = ("/proc/sys/net/ipv4/udp_mem", f"{UDP_LIMIT} {UDP_LIMIT * 2} {UDP_LIMIT * 3}")
+TCP_MEM = ("/proc/sys/net/ipv4/tcp_mem", f"1024 2048 {TCP_LIMIT}")
+
+
+def test_proto_mem_udp(helper):
+    """UDP's memory runs out; it stays low for as long as the memory is held."""
+    errors = snmp("Udp:", "MemErrors")
+    with Saved(*UDP_MEM):
+        pair = fill_udp(lambda: is_short("proto_mem"))
+        env = helper.find("proto_mem", "low", protocol=17)
+        equal(snmp("Udp:", "MemErrors"), errors, "UDP's memory errors at low")
+        equal(env["KHEALTHD_CAPACITY"], str(UDP_LIMIT), "capacity")
+        equal(env["KHEALTHD_UNIT"], "pages", "unit")
+        true(sockstat_mem("UDP") * 10 > UDP_LIMIT * 7, "sockstat disagrees")
+        more = fill_udp(lambda: snmp("Udp:", "MemErrors") > errors)
+        helper.find("proto_mem", "exhausted", protocol=17)
+        # Nothing is sent any more, yet the memory is gone.
+        settings(quiet_ms=1)
+        time.sleep(0.5)
+        all_told()
+        true(is_short("proto_mem"), "recovered too early")
+        pair.close()
+        more.close()
+        helper.find("proto_mem", "recovered")
+        true(sockstat_mem("UDP") * 10 < UDP_LIMIT * 6, "sockstat disagrees")
+
+
+class Tcp:
+    """A connection whose reader does not read."""
+
+    def __init__(self, rcvbuf=None):
+        server = socket.socket()
+        if rcvbuf:
+            set_rcvbuf(server, rcvbuf)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        self.tx = socket.create_connection(server.getsockname())
+        self.rx, _ = server.accept()
+        self.tx.setblocking(False)
+        server.close()
+
+    def fill(self):
+        """Send until nothing more goes. Return how much did."""
+        sent = 0
+        try:
+            while True:
+                sent += self.tx.send(b"x" * 65536)
+        except BlockingIOError:
+            return sent
+
+    def close(self):
+        self.tx.close()
+        self.rx.close()
+
+
+def test_two_protocols(helper):
+    """TCP and UDP run short at once: neither masks the other."""
+    with Saved(*UDP_MEM), Saved(*TCP_MEM):
+        pair = fill_udp(lambda: is_short("proto_mem"))
+        helper.find("proto_mem", "low", protocol=17)
+        connections = []
+        while not any(o["protocol"] == "6" for o in offenders("proto_mem")):
+            true(len(connections) < 500, "TCP's memory does not run short")
+            connections.append(Tcp())
+            connections[-1].fill()
+        true(sockstat_mem("TCP") * 2 > TCP_LIMIT, "sockstat disagrees")
+        wait_for(lambda: [e for e in helper.alerts("proto_mem")
+                          if e["KHEALTHD_PROTOCOL"] == "6"], "TCP is named")
+        equal({o["protocol"] for o in offenders("proto_mem")}, {"6", "17"}, "offenders")
+        for c in connections:
+            c.close()
+        pair.close()
+        end_episodes()
+        helper.find("proto_mem", "recovered")
+        equal(offenders("proto_mem"), [], "offenders after the end")
+
+
+def test_netlink(helper):
+    """A program listens for changes of links and does not read."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    set_rcvbuf(sock, 16384)
+    sock.bind((0, 1))           # RTMGRP_LINK
+    run("ip link add khealthd0 type dummy; ip link set khealthd0 up")
+    for i in range(100):
+        run(f"ip link set khealthd0 alias x{i}")
+        if read(SYSFS + "sock_rcvbuf/state") == "exhausted":
+            break
+    run("ip link del khealthd0")
+    env = helper.find("sock_rcvbuf", "exhausted", family=int(socket.AF_NETLINK))
+    equal(env["KHEALTHD_PROTOCOL"], "0", "protocol")
+    equal(env["KHEALTHD_SOCK_COOKIE"], str(cookie(sock)), "cookie")
+    true("KHEALTHD_PORT" not in env, "a netlink socket has no port")
+    helper.find("sock_rcvbuf", "low", family=int(socket.AF_NETLINK))
+    try:
+        while True:
+            sock.recv(65536, socket.MSG_DONTWAIT)
+    except OSError as e:
+        equal(e.errno, errno.ENOBUFS, "errno of the listener")
+    sock.close()
+
+
+def test_packet(helper):
+    """A packet socket sees all packets and does not read."""
+    sock = set_rcvbuf(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)),
+                      32768)
+    sock.bind(("lo", 0))
+    pair = Udp(rcvbuf=1 << 20)
+    while read(SYSFS + "sock_rcvbuf/state") == "ok":
+        pair.send()
+    helper.find("sock_rcvbuf", "low", family=int(socket.AF_PACKET))
+    drops = 0
+    while not drops:
+        pair.send()
+        drops = struct.unpack("II", sock.getsockopt(263, 6, 8))[1]  # PACKET_STATISTICS
+    env = helper.find("sock_rcvbuf", "exhausted", family=int(socket.AF_PACKET))
+    equal(env["KHEALTHD_SOCK_COOKIE"], str(cookie(sock)), "cookie")
+    sock.close()
+    pair.close()
+
+
+def test_tcp_rcvbuf(helper):
+    """A slow reader: not a word by default, and by name if wanted."""
+    before = count("tcp_rcvbuf/crossings")
+    connection = Tcp()
+    connection.fill()
+    connection.close()
+    equal(read(SYSFS + "tcp_rcvbuf/state"), "off", "state")
+    equal(count("tcp_rcvbuf/crossings"), before, "crossings")
+
+    settings(tcp_rcvbuf="50 60")
+    connection = Tcp(rcvbuf=65536)
+    connection.fill()
+    env = wait_for(lambda: (helper.alerts("tcp_rcvbuf") or [None])[0], "an alert")
+    equal(env["TROUBLED_DS"], "5", "TROUBLED_DS")
+    equal(env["KHEALTHD_PORT"], str(connection.rx.getsockname()[1]), "port")
+    equal(env["KHEALTHD_PROTOCOL"], "6", "protocol")
+    equal(env["KHEALTHD_SOCK_COOKIE"], str(cookie(connection.rx)), "cookie")
+    # ss finds the socket by what the alert says.
+    line = run("ss -Htnem")
+    true(f"sk:{cookie(connection.rx):x}" in line, "ss does not show the cookie")
+    connection.close()
+
+
+def test_namespaces(helper):
+    """Three namespaces: each is named, and none fills the table alone."""
+    spaces = [Netns() for _ in range(3)]
+    pairs = []
+    for ns, sockets in zip(spaces, (10, 1, 1)):
+        with ns:
+            new = [Udp() for _ in range(sockets)]
+        for pair in new:
+            pair.send(200)
+        pairs += new
+        helper.find("sock_rcvbuf", "exhausted", netns=ns.inode)
+    table = offenders("sock_rcvbuf")
+    equal(len(table), 8, "offenders")
+    equal({o["netns"] for o in table}, {str(ns.inode) for ns in spaces}, "namespaces")
+    equal(count("sock_rcvbuf/offenders_lost"), 4, "offenders without a place")
+    equal(helper.alerts("sock_rcvbuf")[-1]["KHEALTHD_OTHERS"], "11", "others")
+    cookies = {str(cookie(pair.rx)) for pair in pairs}
+    true({o["sock_cookie"] for o in table} <= cookies, "foreign cookies")
+    equal(oct(os.stat(SYSFS + "sock_rcvbuf/offenders").st_mode & 0o777), "0o400", "mode")
+
+    # They die while they are short.
+    for pair in pairs:
+        pair.close()
+    for ns in spaces:
+        ns.delete()
+    end_episodes()
+    helper.find("sock_rcvbuf", "recovered")
+    equal(helper.crossings("sock_rcvbuf"), 12, "crossings")
+
+
+def test_storm(helper):
+    """However many cross: one helper, and each crossing is told once."""
+    settings(holdoff_ms=3600000)
+    runs = count("helper/runs")
+    before = count("sock_rcvbuf/crossings")
+    spaces = [Netns() for _ in range(4)]
+    pairs = []
+    for ns in spaces:
+        with ns:
+            pairs += [Udp(rcvbuf=4096) for _ in range(6)]
+    for _ in range(50):
+        for pair in pairs:
+            pair.send(8, 700)
+        for pair in pairs:
+            pair.drain()
+    crossings = count("sock_rcvbuf/crossings") - before
+    true(crossings >= 1000, f"only {crossings} crossings")
+    true(count("helper/runs") <= runs + 1, "more than one helper in a hold-off")
+    settings(holdoff_ms=0)
+    end_episodes()
+    helper.find("sock_rcvbuf", "recovered")
+    all_told()
+    equal(helper.crossings("sock_rcvbuf"), crossings, "crossings told")
+    for pair in pairs:
+        pair.close()
+    for ns in spaces:
+        ns.delete()
+
+
+def test_repeat(helper):
+    """While it lasts it is told again, and no more after that."""
+    settings(repeat_ms=20)
+    pair = Udp()
+    pair.send(300)
+    wait_for(lambda: helper.events("sock_rcvbuf").count("repeat") >= 3, "repeats")
+    env = helper.find("sock_rcvbuf", "repeat")
+    equal(env["KHEALTHD_SOCK_COOKIE"], str(cookie(pair.rx)), "cookie")
+    true(int(env["KHEALTHD_DURATION_MS"]) > 0, "duration")
+    pair.close()
+    end_episodes()
+    helper.find("sock_rcvbuf", "recovered")
+    all_told()
+    equal(helper.events("sock_rcvbuf")[-1], "recovered", "the last event")
+
+
+def test_own_doing(helper):
+    """A helper that logs to a full socket does not cause its next run."""
+    pair = Udp()
+    Helper(helper.dir, f"""exec python3 -c 'import socket
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x" * 1000, ("127.0.0.1", {pair.to[1]}))'""")
+    settings(quiet_ms=1)
+    pair.send(300)
+    helper.find("sock_rcvbuf", "recovered")
+    for _ in range(5):
+        all_told()              # runs the helper, too
+    end_episodes()
+    equal(read(SYSFS + "helper/last_status"), "0", "the helper's status")
+    events = helper.events("sock_rcvbuf")
+    # Without it each run of the helper is an episode of its own.
+    true(events.count("recovered") <= 2, f"it feeds itself: {events}")
+    pair.close()
+
+
+def test_hotplug(helper):
+    """A CPU goes while its queue is short."""
+    online = "/sys/devices/system/cpu/cpu1/online"
+    if not os.path.exists(online):
+        return "only one CPU, or no hotplug"
+    settings(backlog="98 99")
+    with Saved("/proc/sys/net/core/netdev_max_backlog", 50):
+        run("taskset -c 1 ping -q -f -c 2000 -l 20 127.0.0.1")
+        with Saved(online, 0):
+            end_episodes()
+            equal([o for o in offenders("backlog")], [], "offenders")
+    all_told()
+    if helper.alerts("backlog"):
+        equal(helper.events("backlog")[-1], "recovered", "the last event")
+    return None
+
+
+# === Main =====================================================================
+
+def show(helper):
+    """Print the first alert of each monitor's events."""
+    seen = set()
+    for env in helper.alerts():
+        key = env["KHEALTHD_MONITOR"], env["KHEALTHD_EVENT"]
+        if key in seen:
+            continue
+        seen.add(key)
+        print(f"    {key[0]} {key[1]}:")
+        for name in sorted(env):
+            if name.startswith(("KHEALTHD_", "TROUBLED_")):
+                print(f"        {name}={env[name]}")
+
+
+def run_test(test):
+    directory = tempfile.mkdtemp(prefix="khealthd.", dir="/tmp")
+    saved = {f: read(SYSCTL + f) for f in os.listdir(SYSCTL)}
+    try:
+        settings(enabled=0)
+        settings(helper="", holdoff_ms=0, repeat_ms=0, quiet_ms=1)
+        settings(enabled=1)
+        end_episodes()
+        all_told()
+        helper = Helper(directory)
+        settings(helper=helper.path)
+        all_told()
+        settings(quiet_ms=3600000)
+        skipped = test(helper)
+        if SHOW:
+            show(helper)
+        return skipped
+    finally:
+        write(SYSCTL + "helper", "")
+        settings(holdoff_ms=0, repeat_ms=0)
+        end_episodes()
+        all_told()
+        for name, value in saved.items():
+            write(SYSCTL + name, value)
+        shutil.rmtree(directory)
+
+
+def main():
+    if not os.path.exists(SYSCTL + "backlog"):
+        print("1..0 # SKIP this kernel has no khealthd for the receive path")
+        return 4
+    if os.geteuid():
+        print("1..0 # SKIP must be root")
+        return 4
+
+    tests = [f for name, f in globals().items() if name.startswith("test_")]
+    wanted = [w for w in sys.argv[1:] if w != "--show"]
+    if wanted:
+        tests = [f for f in tests if f.__name__[5:] in wanted]
+    failed = 0
+    print("TAP version 13")
+    print(f"1..{len(tests)}")
+    for number, test in enumerate(tests, 1):
+        name = f"{test.__name__[5:]}: {test.__doc__}"
+        try:
+            skipped = run_test(test)
+            print(f"ok {number} {name}" + (f" # SKIP {skipped}" if skipped else ""))
+        except Exception:       # pylint: disable=broad-except
+            failed += 1
+            print("# " + traceback.format_exc().strip().replace("\n", "\n# "))
+            print(f"not ok {number} {name}")
+        sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
