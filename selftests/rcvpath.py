@@ -3,8 +3,10 @@
 """
 Usage: rcvpath.py [--show] [TEST...]
 
-khealthd: a real overload for each monitor of the receive path. --show prints the
-alerts that the helper was told of; TESTs are functions below, without test_.
+khealthd: a real overload for each monitor of the receive path, but for skb_alloc:
+whoever eats up memory from here meets the OOM killer first, so that is a KUnit
+test. --show prints the alerts that the helper was told of; TESTs are functions
+below, without test_.
 
 What the helper was told is compared with the kernel's own counters: softnet_stat,
 snmp, sockstat, PACKET_STATISTICS, ENOBUFS. Nothing depends on how long something
@@ -240,45 +242,6 @@ class Netns:
 
 
 # === Tests ====================================================================
-
-def meminfo(name):
-    """A number of /proc/meminfo, in KiB."""
-    return [int(line.split()[1]) for line in read("/proc/meminfo").splitlines()
-            if line.startswith(name + ":")][0]
-
-
-def look_at_memory(pair, state, ends):
-    """Let packets flow until ends() holds for the state."""
-    for _ in range(100000):
-        pair.send(20, 1000)
-        pair.drain()
-        if ends(os.pread(state, 32, 0).strip()):
-            return True
-    return False
-
-
-def test_skb_alloc(helper):
-    """The reserve becomes larger than what is free of memory that is held."""
-    # Neither the helper nor anything else should have to be started meanwhile.
-    settings(helper="")
-    ctypes.CDLL(None).mlockall(3)
-    pair = Udp(rcvbuf=1 << 20)
-    state = os.open(SYSFS + "skb_alloc/state", os.O_RDONLY)
-    alerts = count("skb_alloc/alerts")
-    with tempfile.TemporaryFile(dir="/dev/shm") as hog:
-        while meminfo("MemFree") + meminfo("Cached") - meminfo("Shmem") > 80 << 10:
-            hog.write(bytes(1 << 20))
-            hog.flush()
-            write("/proc/sys/vm/drop_caches", 3)
-        with Saved("/proc/sys/vm/min_free_kbytes", meminfo("MemFree") * 5 // 3):
-            short = look_at_memory(pair, state, lambda s: s != b"ok")
-        true(short, "it was not noticed")
-    settings(helper=helper.path)
-    end_episodes()
-    true(count("skb_alloc/alerts") > alerts, "no alert")
-    os.close(state)
-    pair.close()
-
 
 def softnet_drops():
     return sum(int(line.split()[1], 16)
