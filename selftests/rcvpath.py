@@ -511,7 +511,7 @@ def test_storm(helper):
 
 def test_repeat(helper):
     """While it lasts it is told again, and no more after that."""
-    settings(repeat_ms=20)
+    settings(repeat_ms=200)
     pair = Udp()
     pair.send(300)
     wait_for(lambda: helper.events("sock_rcvbuf").count("repeat") >= 3, "repeats")
