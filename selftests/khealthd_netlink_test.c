@@ -243,18 +243,9 @@ FIXTURE_TEARDOWN(netlink)
 static int set_helper(const char *dir, const char *more)
 {
 	char path[128];
-	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/helper", dir);
-	f = fopen(path, "w");
-	if (!f)
-		return -errno;
-	fprintf(f, "#!/bin/sh\n"
-		"tr '\\0' '\\n' </proc/$$/environ >%s/tmp.$$\n"
-		"mv %s/tmp.$$ %s/alert.$KHEALTHD_SEQ\n"
-		"%s\n", dir, dir, dir, more);
-	fclose(f);
-	return chmod(path, 0700) ?: set_sysctl("helper", path);
+	return write_helper(dir, path, more) ?: set_sysctl("helper", path);
 }
 
 static bool helper_ran(const char *dir, long long seq)
@@ -279,15 +270,15 @@ static bool recover(void)
 static void compare(struct __test_metadata *_metadata, const char *dir,
 		    const char *line)
 {
-	char path[128], var[256], *value, *c;
+	char path[128], *var = NULL, *value, *c;
+	size_t size = 0;
 	int n = 0;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/alert.%lld", dir, number(line, "seq"));
 	f = fopen(path, "r");
 	ASSERT_NE(f, NULL);
-	while (fgets(var, sizeof(var), f)) {
-		var[strcspn(var, "\n")] = '\0';
+	while (getdelim(&var, &size, '\0', f) > 0) {
 		value = strchr(var, '=');
 		ASSERT_NE(value, NULL);
 		*value++ = '\0';
@@ -301,6 +292,7 @@ static void compare(struct __test_metadata *_metadata, const char *dir,
 				     var + strlen("khealthd_"), value))
 			TH_LOG("%s=%s is not in: %s", var, value, line);
 	}
+	free(var);
 	fclose(f);
 	EXPECT_EQ(count_words(line), n)
 		TH_LOG("%s", line);
@@ -874,6 +866,19 @@ NETLINK_TEST(malformed)
 		EXPECT_EQ(answer.error, -ENOENT);
 		EXPECT_EQ(answer.offset, at);
 		EXPECT_STREQ(answer.text, "no monitor has this code");
+	}
+
+	/* A dump is of all. */
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		memset(data, 0, sizeof(data));
+		start_request(&msg, family.id, KHEALTHD_CMD_MONITOR_GET,
+			      NLM_F_DUMP);
+		add_attr(&msg, cases[i].type, data, cases[i].len);
+		ASSERT_EQ(ask(fd, &msg, &answer), 0);
+		EXPECT_EQ(answer.error, -EINVAL)
+			TH_LOG("%s: %s", cases[i].name, answer.text);
+		EXPECT_EQ(answer.offset, at);
+		EXPECT_STREQ(answer.text, "a dump takes no attributes");
 	}
 
 	/* Nobody sends alerts but the kernel. */

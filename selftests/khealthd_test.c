@@ -328,27 +328,6 @@ FIXTURE(khealthd) {
 };
 
 /*
- * Write the helper: it leaves its environment, and then does @more. A new file
- * takes the old one's place: a shell reads a script while it runs it.
- */
-static int write_helper(const char *dir, const char *path, const char *more)
-{
-	char new[256];
-	FILE *f;
-
-	snprintf(new, sizeof(new), "%s.new", path);
-	f = fopen(new, "w");
-	if (!f)
-		return -errno;
-	fprintf(f, "#!/bin/sh\n"
-		"cat /proc/$$/environ >%s/tmp.$$\n"
-		"mv %s/tmp.$$ %s/alert.$KHEALTHD_SEQ\n"
-		"%s\n", dir, dir, dir, more);
-	fclose(f);
-	return chmod(new, 0700) || rename(new, path);
-}
-
-/*
  * A test alert goes out in the same go as whatever else is to be told: once it
  * is out, nothing of an episode that is over will come any more.
  */
@@ -362,17 +341,29 @@ static bool all_told(const char *monitor)
 	return !send_test(monitor) && wait_until(get_count(name) > n);
 }
 
+static int count_event(const char *dir, const char *event)
+{
+	long long seq, last;
+	struct alert alert;
+	int n = 0;
+
+	count_alerts(dir, &last);
+	for (seq = last; seq >= 0 && seq > last - 1000; seq--)
+		n += load_alert(dir, seq, &alert) &&
+		     !strcmp(var(&alert, "KHEALTHD_EVENT") ?: "", event);
+	return n;
+}
+
 /* Helpers run one after the other: once this one ran, none of before does. */
 static bool helper_idle(const char *dir)
 {
-	char path[PATH_MAX];
-	long long seq;
+	char command[128];
 
 	if (send_test("sock_rcvbuf") ||
-	    !wait_until(count_alerts(dir, &seq) == 1))
+	    !wait_until(count_event(dir, "test") == 1))
 		return false;
-	snprintf(path, sizeof(path), "%s/alert.%lld", dir, seq);
-	return !unlink(path);
+	snprintf(command, sizeof(command), "rm -f %s/alert.*", dir);
+	return !system(command);
 }
 
 FIXTURE_SETUP(khealthd)
@@ -436,19 +427,6 @@ static bool find_event(const char *dir, const char *event, struct alert *alert)
 		    !strcmp(var(alert, "KHEALTHD_EVENT") ?: "", event))
 			return true;
 	return false;
-}
-
-static int count_event(const char *dir, const char *event)
-{
-	long long seq, last;
-	struct alert alert;
-	int n = 0;
-
-	count_alerts(dir, &last);
-	for (seq = last; seq >= 0 && seq > last - 1000; seq--)
-		n += load_alert(dir, seq, &alert) &&
-		     !strcmp(var(&alert, "KHEALTHD_EVENT") ?: "", event);
-	return n;
 }
 
 static long long sum_crossings(const char *dir)
@@ -805,12 +783,14 @@ KHEALTHD_TEST(poll_state)
 
 KHEALTHD_TEST(helper_missing)
 {
+	long long starts = get_count("helper/start_failures");
 	long long failures = get_count("helper/failures");
 	long long runs = get_count("helper/runs");
 
 	ASSERT_EQ(set_sysctl("helper", "/nonexistent/helper"), 0);
 	ASSERT_EQ(send_test("sock_rcvbuf"), 0);
 	ASSERT_TRUE(wait_until(get_count("helper/failures") == failures + 1));
+	EXPECT_EQ(get_count("helper/start_failures"), starts + 1);
 	EXPECT_EQ(get_count("helper/last_status"), -ENOENT);
 
 	/* It is not tried again: the next one to run is the next alert's. */
@@ -832,16 +812,21 @@ KHEALTHD_TEST(helper_not_executable)
 
 KHEALTHD_TEST(helper_fails)
 {
+	long long signals = get_count("helper/signal_failures");
 	long long failures = get_count("helper/failures");
+	long long exits = get_count("helper/exit_failures");
 
 	ASSERT_EQ(write_helper(self->dir, self->helper, "exit 3"), 0);
 	ASSERT_EQ(send_test("sock_rcvbuf"), 0);
 	ASSERT_TRUE(wait_until(get_count("helper/failures") == failures + 1));
+	EXPECT_EQ(get_count("helper/exit_failures"), exits + 1);
 	EXPECT_EQ(get_count("helper/last_status"), 3);
 
 	ASSERT_EQ(write_helper(self->dir, self->helper, "kill -SEGV $$"), 0);
 	ASSERT_EQ(send_test("sock_rcvbuf"), 0);
 	ASSERT_TRUE(wait_until(get_count("helper/failures") == failures + 2));
+	EXPECT_EQ(get_count("helper/signal_failures"), signals + 1);
+	EXPECT_EQ(get_count("helper/exit_failures"), exits + 1);
 	EXPECT_EQ(get_count("helper/last_status"), 128 + SIGSEGV);
 }
 

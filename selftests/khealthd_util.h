@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * khealthd's files in /proc/sys and /sys, and how long to wait for what they say.
+ * khealthd's files in /proc/sys and /sys, a helper, and how long to wait for what
+ * they say.
  */
 #ifndef KHEALTHD_UTIL_H
 #define KHEALTHD_UTIL_H
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SYSCTL	"/proc/sys/kernel/khealthd/"
@@ -98,6 +100,27 @@ static inline int send_test(const char *monitor)
 
 	snprintf(path, sizeof(path), SYSFS "%s/test", monitor);
 	return write_file(path, "1\n");
+}
+
+/*
+ * Write the helper: it leaves its environment, and then does @more. A new file
+ * takes the old one's place: a shell reads a script while it runs it.
+ */
+static inline int write_helper(const char *dir, const char *path, const char *more)
+{
+	char new[256];
+	FILE *f;
+
+	snprintf(new, sizeof(new), "%s.new", path);
+	f = fopen(new, "w");
+	if (!f)
+		return -errno;
+	fprintf(f, "#!/bin/sh\n"
+		"cat /proc/$$/environ >%s/tmp.$$\n"
+		"mv %s/tmp.$$ %s/alert.$KHEALTHD_SEQ\n"
+		"%s\n", dir, dir, dir, more);
+	fclose(f);
+	return chmod(new, 0700) || rename(new, path);
 }
 
 /* Wait until @condition holds; evaluates to false if it never did. */

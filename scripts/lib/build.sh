@@ -14,7 +14,7 @@ configure()
 
 	shift 3
 	mkdir -p "$out"
-	new=$({ cat "$@"; git -C "$tree" rev-parse HEAD; } | sha256sum)
+	new=$({ cat "$@"; git -C "$tree" log -1 --format=%H -- '*Kconfig*'; } | sha256sum)
 	[[ -e $out/.config && $new = $(cat "$out/configured" 2>/dev/null) ]] && return
 	(cd "$tree" && ARCH=$arch SUBARCH=x86_64 \
 		scripts/kconfig/merge_config.sh -n -O "$out" "$@") \
