@@ -9,239 +9,20 @@ test. --show prints the alerts that the helper was told of; TESTs are functions
 below, without test_.
 
 What the helper was told is compared with the kernel's own counters: softnet_stat,
-snmp, sockstat, PACKET_STATISTICS, ENOBUFS. Nothing depends on how long something
-takes: it is waited for, and only if it never comes, the test fails.
+snmp, sockstat, PACKET_STATISTICS, ENOBUFS.
 """
 
-import ctypes
 import errno
-import glob
 import os
-import shutil
 import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import time
-import traceback
 
-SYSCTL = "/proc/sys/kernel/khealthd/"
-SYSFS = "/sys/kernel/khealthd/"
-MONITORS = ("skb_alloc", "backlog", "proto_mem", "sock_rcvbuf", "tcp_rcvbuf")
-PATIENCE = 60
-SO_COOKIE = 57
-SO_RCVBUFFORCE = 33
-SHOW = "--show" in sys.argv
+from khealthd_lib import (Helper, Netns, SYSFS, Saved, Udp, all_told, cookie, count,
+                          end_episodes, equal, main, offenders, read, run,
+                          set_rcvbuf, settings, snmp, sockstat_mem, true, wait_for)
 
-
-# === Files ====================================================================
-
-def read(path):
-    with open(path, encoding="ascii") as f:
-        return f.read().strip()
-
-
-def write(path, text):
-    with open(path, "w", encoding="ascii") as f:
-        f.write(f"{text}\n")
-
-
-def count(name):
-    return int(read(SYSFS + name))
-
-
-def settings(**values):
-    for name, value in values.items():
-        write(SYSCTL + name, value)
-
-
-def run(command, check=True):
-    return subprocess.run(command, shell=True, check=check, capture_output=True,
-                          text=True).stdout
-
-
-def wait_for(condition, what):
-    for _ in range(PATIENCE * 50):
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain: {what}")
-
-
-def equal(is_value, should, what):
-    if is_value != should:
-        raise AssertionError(f"{what} is {is_value}, not {should}")
-
-
-def true(value, what):
-    if not value:
-        raise AssertionError(what)
-
-
-def snmp(protocol, name):
-    names, values = [line.split() for line in read("/proc/net/snmp").splitlines()
-                     if line.startswith(protocol)]
-    return int(values[names.index(name)])
-
-
-def sockstat_mem(protocol):
-    """Pages of a protocol's memory, as the kernel shows them."""
-    for line in read("/proc/net/sockstat").splitlines():
-        words = line.split()
-        if words[0] == protocol + ":":
-            return int(words[words.index("mem") + 1])
-    raise AssertionError(f"no {protocol} in sockstat")
-
-
-class Saved:
-    """A setting that is given its old value back."""
-
-    def __init__(self, path, value):
-        self.path = path
-        self.old = read(path)
-        write(path, value)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        write(self.path, self.old)
-
-
-# === Alerts ===================================================================
-
-class Helper:
-    """The helper, and what it was told since the test began."""
-
-    def __init__(self, directory, more=""):
-        self.dir = directory
-        self.path = f"{directory}/helper"
-        write(self.path, f"""#!/bin/sh
-cat /proc/$$/environ >{directory}/tmp.$$
-mv {directory}/tmp.$$ {directory}/alert.$KHEALTHD_SEQ
-{more}""")
-        os.chmod(self.path, 0o700)
-
-    def alerts(self, monitor=None):
-        found = []
-        for path in glob.glob(f"{self.dir}/alert.*"):
-            with open(path, "rb") as f:
-                env = dict(v.decode().split("=", 1)
-                           for v in f.read().split(b"\0") if v)
-            if env["KHEALTHD_EVENT"] != "test" and \
-               monitor in (None, env["KHEALTHD_MONITOR"]):
-                found.append(env)
-        return sorted(found, key=lambda env: int(env["KHEALTHD_SEQ"]))
-
-    def find(self, monitor, event, **identity):
-        """The first alert with these values; waits for it."""
-        def look():
-            for env in self.alerts(monitor):
-                if env["KHEALTHD_EVENT"] == event and \
-                   all(env.get(f"KHEALTHD_{k.upper()}") == str(v)
-                       for k, v in identity.items()):
-                    return env
-            return None
-        return wait_for(look, f"{monitor} {event} {identity}")
-
-    def events(self, monitor):
-        return [env["KHEALTHD_EVENT"] for env in self.alerts(monitor)]
-
-    def crossings(self, monitor):
-        return sum(int(env["KHEALTHD_CROSSINGS"]) for env in self.alerts(monitor))
-
-
-def all_told():
-    """Helpers run one after the other: after this none of before does."""
-    for monitor in MONITORS:
-        alerts, runs = count(f"{monitor}/alerts"), count("helper/runs")
-        write(f"{SYSFS}{monitor}/test", 1)
-        wait_for(lambda m=monitor, n=alerts: count(f"{m}/alerts") > n, "a test alert")
-        if read(SYSCTL + "helper"):
-            wait_for(lambda n=runs: count("helper/runs") > n, "the helper")
-
-
-def end_episodes():
-    settings(quiet_ms=1)
-    wait_for(lambda: all(read(f"{SYSFS}{m}/state") in ("ok", "off")
-                         for m in MONITORS), "all is well")
-
-
-def offenders(monitor):
-    return [dict(word.split("=") for word in line.split())
-            for line in read(f"{SYSFS}{monitor}/offenders").splitlines()]
-
-
-# === Sockets ==================================================================
-
-def cookie(sock):
-    return struct.unpack("Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
-
-
-def set_rcvbuf(sock, size):
-    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
-    return sock
-
-
-class Udp:
-    """A receiver that does not read, and who sends to it."""
-
-    def __init__(self, rcvbuf=16384):
-        self.rx = set_rcvbuf(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), rcvbuf)
-        self.rx.bind(("127.0.0.1", 0))
-        self.tx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.to = self.rx.getsockname()
-
-    def send(self, n=1, size=100):
-        for _ in range(n):
-            self.tx.sendto(b"x" * size, self.to)
-
-    def drain(self):
-        self.rx.setblocking(False)
-        try:
-            while True:
-                self.rx.recv(65536)
-        except BlockingIOError:
-            pass
-
-    def close(self):
-        self.rx.close()
-        self.tx.close()
-
-
-class Netns:
-    """A network namespace; sockets that are opened within it are in it."""
-
-    names = 0
-
-    def __init__(self):
-        Netns.names += 1
-        self.name = f"khealthd{Netns.names}"
-        run(f"ip netns add {self.name}; ip -n {self.name} link set lo up")
-        self.inode = os.stat(f"/run/netns/{self.name}").st_ino
-
-    def __enter__(self):
-        self.here = os.open("/proc/self/ns/net", os.O_RDONLY)
-        self._enter(f"/run/netns/{self.name}")
-        return self
-
-    def __exit__(self, *_):
-        self._enter(f"/proc/self/fd/{self.here}")
-        os.close(self.here)
-
-    @staticmethod
-    def _enter(path):
-        fd = os.open(path, os.O_RDONLY)
-        true(not ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000), "setns")
-        os.close(fd)
-
-    def delete(self):
-        run(f"ip netns del {self.name}")
-
-
-# === Tests ====================================================================
 
 def softnet_drops():
     return sum(int(line.split()[1], 16)
@@ -382,6 +163,87 @@ def test_two_protocols(helper):
         end_episodes()
         helper.find("proto_mem", "recovered")
         equal(offenders("proto_mem"), [], "offenders after the end")
+
+
+def protocols_mem(protocol):
+    """Pages of a protocol's memory, as another of the kernel's files shows them."""
+    for line in read("/proc/net/protocols").splitlines():
+        words = line.split()
+        if words[0] == protocol:
+            return int(words[3])
+    raise AssertionError(f"no {protocol} in protocols")
+
+
+def test_sctp(helper):
+    """SCTP's memory runs out."""
+    try:
+        rx, tx = (socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132) for _ in "12")
+    except OSError:
+        return "this kernel has no SCTP"
+    limit = 768
+    with Saved("/proc/sys/net/sctp/sctp_mem", f"256 512 {limit}"):
+        set_rcvbuf(rx, 32 << 20)
+        rx.bind(("127.0.0.1", 0))
+        rx.listen()
+        tx.setsockopt(socket.SOL_SOCKET, 32, 32 << 20)      # SO_SNDBUFFORCE
+        tx.connect(rx.getsockname())
+        connection, _ = rx.accept()
+        while not is_short("proto_mem"):
+            tx.send(b"x" * 1000)
+        env = helper.find("proto_mem", "low", protocol=132)
+        equal(env["KHEALTHD_CAPACITY"], str(limit), "capacity")
+        true(protocols_mem("SCTP") * 4 > limit * 3, "/proc/net/protocols disagrees")
+        while read(SYSFS + "proto_mem/state") != "exhausted":
+            tx.send(b"x" * 1000)
+        helper.find("proto_mem", "exhausted", protocol=132)
+        for sock in (tx, connection, rx):
+            sock.close()
+        end_episodes()
+        helper.find("proto_mem", "recovered")
+    return None
+
+
+VSOCK_SIZE, VSOCK_MIN_SIZE = 0, 1       # SO_VM_SOCKETS_BUFFER_...
+
+
+def test_vsock(helper):
+    """A full vsock connection is not told of, a packet that is refused is."""
+    run("modprobe -q vsock_loopback", check=False)
+    try:
+        rx, tx = (socket.socket(socket.AF_VSOCK) for _ in "12")
+        rx.bind((socket.VMADDR_CID_ANY, 4321))
+        rx.listen()
+        tx.connect((1, 4321))           # VMADDR_CID_LOCAL
+    except OSError:
+        return "this kernel has no vsock, or no loopback for it"
+    connection, _ = rx.accept()
+    tx.setblocking(False)
+    before = count("sock_rcvbuf/crossings")
+    try:
+        while True:
+            tx.send(b"x" * 4096)
+    except BlockingIOError:
+        pass
+    all_told()
+    equal(count("sock_rcvbuf/crossings"), before, "crossings of a full connection")
+
+    # What the peer sends before it hears that there is less room is refused.
+    connection.setsockopt(socket.AF_VSOCK, VSOCK_MIN_SIZE, struct.pack("Q", 1))
+    for _ in range(1000):
+        connection.setsockopt(socket.AF_VSOCK, VSOCK_SIZE, struct.pack("Q", 1 << 18))
+        connection.recv(1 << 18)
+        try:
+            while tx.send(b"x" * 4096):
+                connection.setsockopt(socket.AF_VSOCK, VSOCK_SIZE, struct.pack("Q", 1))
+        except BlockingIOError:
+            pass
+        if is_short("sock_rcvbuf"):
+            break
+    env = helper.find("sock_rcvbuf", "exhausted", family=int(socket.AF_VSOCK))
+    equal(env["KHEALTHD_SOCK_COOKIE"], str(cookie(connection)), "cookie")
+    for sock in (tx, connection, rx):
+        sock.close()
+    return None
 
 
 def test_netlink(helper):
@@ -560,76 +422,5 @@ def test_hotplug(helper):
     return None
 
 
-# === Main =====================================================================
-
-def show(helper):
-    """Print the first alert of each monitor's events."""
-    seen = set()
-    for env in helper.alerts():
-        key = env["KHEALTHD_MONITOR"], env["KHEALTHD_EVENT"]
-        if key in seen:
-            continue
-        seen.add(key)
-        print(f"    {key[0]} {key[1]}:")
-        for name in sorted(env):
-            if name.startswith(("KHEALTHD_", "TROUBLED_")):
-                print(f"        {name}={env[name]}")
-
-
-def run_test(test):
-    directory = tempfile.mkdtemp(prefix="khealthd.", dir="/tmp")
-    saved = {f: read(SYSCTL + f) for f in os.listdir(SYSCTL)}
-    try:
-        settings(enabled=0)
-        settings(helper="", holdoff_ms=0, repeat_ms=0, quiet_ms=1)
-        settings(enabled=1)
-        end_episodes()
-        all_told()
-        helper = Helper(directory)
-        settings(helper=helper.path)
-        all_told()
-        settings(quiet_ms=3600000)
-        skipped = test(helper)
-        if SHOW:
-            show(helper)
-        return skipped
-    finally:
-        write(SYSCTL + "helper", "")
-        settings(holdoff_ms=0, repeat_ms=0)
-        end_episodes()
-        all_told()
-        for name, value in saved.items():
-            write(SYSCTL + name, value)
-        shutil.rmtree(directory)
-
-
-def main():
-    if not os.path.exists(SYSCTL + "backlog"):
-        print("1..0 # SKIP this kernel has no khealthd for the receive path")
-        return 4
-    if os.geteuid():
-        print("1..0 # SKIP must be root")
-        return 4
-
-    tests = [f for name, f in globals().items() if name.startswith("test_")]
-    wanted = [w for w in sys.argv[1:] if w != "--show"]
-    if wanted:
-        tests = [f for f in tests if f.__name__[5:] in wanted]
-    failed = 0
-    print("TAP version 13")
-    print(f"1..{len(tests)}")
-    for number, test in enumerate(tests, 1):
-        name = f"{test.__name__[5:]}: {test.__doc__}"
-        try:
-            skipped = run_test(test)
-            print(f"ok {number} {name}" + (f" # SKIP {skipped}" if skipped else ""))
-        except Exception:       # pylint: disable=broad-except
-            failed += 1
-            print("# " + traceback.format_exc().strip().replace("\n", "\n# "))
-            print(f"not ok {number} {name}")
-        sys.stdout.flush()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(globals()))

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Builds kernels in the cache: UML for KUnit, selftests and the demo, x86-64 for
-# QEMU. Builds go on from the last one, so that little is done twice.
+# QEMU, with debugging options if wanted. Builds go on from the last one, so that little is done twice.
 
 fragments=$top/kernel-config-fragments
 
@@ -40,24 +40,43 @@ make_kernel()
 	((n < 500)) || echo "$n" >"$out/steps"
 }
 
-# build_kernel LABEL ARCH MACHINE BASE OUT TARGET: MACHINE names a fragment.
+# build_kernel LABEL ARCH BASE OUT TARGET FRAGMENT...: FRAGMENTs go in addition
+# to those that every kernel has.
 build_kernel()
 {
-	local tree
+	local label=$1 arch=$2 base=$3 out=$4 target=$5 tree
 
+	shift 5
 	packages build
-	tree=$(build_tree "$4")
-	configure "$2" "$tree" "$5" "$fragments"/{"$3",guest,khealthd,kunit}.config
-	make_kernel "$1 $4" "$2" "$tree" "$5" "$6"
+	tree=$(build_tree "$base")
+	configure "$arch" "$tree" "$out" \
+		"$fragments"/{guest,khealthd,kunit}.config "${@/#/$fragments/}"
+	make_kernel "$label $base" "$arch" "$tree" "$out" "$target"
 }
 
 # The kernel is then in $(uml_out BASE)/linux.
 uml_out() { echo "$cache/build/uml-$1$variant"; }
-uml_kernel() { build_kernel "UML kernel" um uml "$1" "$(uml_out "$1")" linux; }
+uml_kernel()
+{
+	build_kernel "UML kernel" um "$1" "$(uml_out "$1")" linux uml.config
+}
 
-# The kernel is then in $(x86_out BASE)/arch/x86/boot/bzImage.
-x86_out() { echo "$cache/build/x86-$1$variant"; }
-x86_kernel() { build_kernel "x86-64 kernel" x86_64 x86 "$1" "$(x86_out "$1")" bzImage; }
+# The kernel is then in $(x86_out BASE LANE)/arch/x86/boot/bzImage, its modules
+# are in $(x86_out BASE LANE)/modules. LANE names one more fragment, if any.
+x86_out() { echo "$cache/build/x86-$1${2:+-$2}$variant"; }
+
+x86_kernel()
+{
+	local out tree
+
+	out=$(x86_out "$@")
+	build_kernel "x86-64 kernel${2:+ ($2)}" x86_64 "$1" "$out" all \
+		x86.config ${2:+"$2.config"} || return
+	grep -qx CONFIG_MODULES=y "$out/.config" || return 0
+	tree=$(build_tree "$1")
+	make -s -C "$tree" ARCH=x86_64 O="$out" INSTALL_MOD_PATH="$out/modules" \
+		modules_install >"$out.log" 2>&1
+}
 
 # selftests BASE: build and install them; then in $(selftests_out BASE).
 selftests_out() { echo "$cache/build/selftests-$1$variant/install"; }
