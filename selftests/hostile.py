@@ -316,7 +316,7 @@ def test_churn(helper):
         churn.add(what)
     if glob.glob("/sys/devices/system/cpu/cpu[1-9]*/online"):
         churn.add(hotplug)
-    churn.run(int(os.environ.get("KHEALTHD_CHURN", "10")))
+    churn.run(int(os.environ.get("KHEALTHD_CHURN") or 10))
     print(f"# rounds: {churn.rounds}")
     true(all(churn.rounds.values()), "something had no turn")
     settings(enabled=1, quiet_ms=1)

@@ -6,7 +6,8 @@
 
 # boot VM KERNEL MEMORY CPUS SECONDS COMMAND...: returns COMMAND's exit status.
 # What the guest prints on its console comes out here. $boot_share is the shared
-# folder, /run/share in the guest; $boot_append has more kernel parameters.
+# folder, /run/share in the guest; $boot_append has more kernel parameters,
+# $boot_qemu_options more options for QEMU.
 boot()
 {
 	local vm=$1 kernel=$2 memory=$3 cpus=$4 seconds=$5 status init
@@ -42,8 +43,9 @@ boot_uml()
 
 boot_qemu()
 {
+	# shellcheck disable=SC2086 # options are words
 	timeout --foreground -k 5 "$4" qemu-system-x86_64 -accel tcg \
-		-machine q35 -cpu max -m "$2" -smp "$3" -nodefaults -no-reboot \
+		-machine q35 ${boot_qemu_options:-} -cpu max -m "$2" -smp "$3" -nodefaults -no-reboot \
 		-display none -serial stdio -kernel "$1" \
 		-virtfs local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap \
 		-virtfs local,path="$boot_share",mount_tag=share,security_model=none \
