@@ -15,6 +15,7 @@ import contextlib
 import glob
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def adds_up(helper, before):
 
 def overload(helper):
     """One socket overflows, and it is told of."""
+    settings(quiet_ms=3600000)
     pair = Udp()
     pair.send(300)
     helper.find("sock_rcvbuf", "exhausted", sock_cookie=cookie(pair.rx))
@@ -104,9 +106,9 @@ def test_no_memory(helper):
         return "no fault injection in this kernel"
     before = crossings()
     # Each of these processes fails at its own nth allocation, once.
-    with fault("failslab", probability=0, **{"ignore-gfp-wait": "N"}), \
-         fault("fail_page_alloc", probability=0, **{"ignore-gfp-wait": "N",
-                                                    "min-order": 0}):
+    with fault("failslab", probability=0, verbose=0, **{"ignore-gfp-wait": "N"}), \
+         fault("fail_page_alloc", probability=0, verbose=0,
+               **{"ignore-gfp-wait": "N", "min-order": 0}):
         for n in range(1, 13):
             for pid in [*kthreads("khealthd"), *kthreads("kworker/u")]:
                 with contextlib.suppress(OSError):      # gone meanwhile
@@ -154,28 +156,22 @@ def test_start_fails(helper):
     return None
 
 
-def oom_kills():
-    return int(next(line.split()[1] for line in read("/proc/vmstat").splitlines()
-                    if line.startswith("oom_kill ")))
-
-
 def test_oom(helper):
     """The OOM killer is at work."""
-    before, kills = crossings(), oom_kills()
+    before = crossings()
     hog = """
-import os
+import mmap
 with open("/proc/self/oom_score_adj", "w") as f:
     f.write("1000")
 taken = []
-while True:
-    taken.append(b"x" * (1 << 20))
+while True:         # MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE
+    taken.append(mmap.mmap(-1, 1 << 24, flags=0x8022))
 """
-    for _ in range(2):
-        with subprocess.Popen(["python3", "-c", hog]) as process:
-            while process.poll() is None:
-                overload(helper)
-                end_episodes()
-    true(oom_kills() >= kills + 2, "the OOM killer had no work")
+    with subprocess.Popen(["python3", "-c", hog]) as process:
+        while process.poll() is None:
+            overload(helper)
+            end_episodes()
+    equal(process.returncode, -signal.SIGKILL, "how the hog ended")
     adds_up(helper, before)
 
 
@@ -183,6 +179,8 @@ while True:
 
 def test_suspend(helper):
     """An alert while processes are frozen: its helper runs after that."""
+    if os.cpu_count() == 1:
+        return "only one CPU, and the suspend test keeps it busy"
     with contextlib.suppress(OSError):
         if "freeze" in read("/sys/power/state") and "freezer" in read("/sys/power/pm_test"):
             return suspend(helper)
