@@ -12,6 +12,7 @@ KHEALTHD_CHURN says for how many seconds the settings change; 10 by default.
 """
 
 import contextlib
+import errno
 import glob
 import os
 import random
@@ -22,9 +23,9 @@ import sys
 import threading
 import time
 
-from khealthd_lib import (MONITORS, Netns, SYSFS, Saved, Udp, all_told, cookie, count,
-                          end_episodes, equal, main, read, run, set_rcvbuf, settings,
-                          true, wait_for, write)
+from khealthd_lib import (Helper, MONITORS, Netns, SYSFS, Saved, Udp, all_told, cookie,
+                          count, end_episodes, equal, main, read, run, set_rcvbuf,
+                          settings, true, wait_for, write)
 
 FAULTS = "/sys/kernel/debug/"
 
@@ -153,6 +154,28 @@ def test_start_fails(helper):
     equal(count("helper/last_status"), -2, "status")
     equal(count("helper/retries"), retries + 3, "retries")
     equal(count("helper/runs"), runs, "runs")
+    return None
+
+
+def test_static_helper(helper):
+    """CONFIG_STATIC_USERMODEHELPER: its program runs, or none, which is a failure."""
+    kind = os.environ.get("KHEALTHD_STATIC")
+    if not kind:
+        return "KHEALTHD_STATIC does not say that this kernel has it"
+    runs, failures = count("helper/runs"), count("helper/start_failures")
+    if kind == "static-helper":
+        Helper(helper.dir)
+        os.rename(helper.path, "/run/static-helper")
+        settings(helper="/nonexistent")
+        write(SYSFS + "sock_rcvbuf/test", 1)
+        wait_for(lambda: glob.glob(f"{helper.dir}/alert.*"), "the static helper")
+        equal(count("helper/runs"), runs + 1, "runs")
+        equal(count("helper/start_failures"), failures, "failures")
+    else:
+        write(SYSFS + "sock_rcvbuf/test", 1)
+        wait_for(lambda: count("helper/start_failures") == failures + 1, "a failure")
+        equal(count("helper/last_status"), -errno.ENOEXEC, "status")
+        equal(count("helper/runs"), runs, "runs")
     return None
 
 

@@ -148,12 +148,15 @@ mv {directory}/tmp.$$ {directory}/alert.$KHEALTHD_SEQ
 
 def all_told():
     """Helpers run one after the other: after this none of before does."""
+    def tried():
+        return count("helper/runs") + count("helper/start_failures")
+
     for monitor in MONITORS:
-        alerts, runs = count(f"{monitor}/alerts"), count("helper/runs")
+        alerts, before = count(f"{monitor}/alerts"), tried()
         write(f"{SYSFS}{monitor}/test", 1)
         wait_for(lambda m=monitor, n=alerts: count(f"{m}/alerts") > n, "a test alert")
         if read(SYSCTL + "helper"):
-            wait_for(lambda n=runs: count("helper/runs") > n, "the helper")
+            wait_for(lambda n=before: tried() > n, "the helper")
 
 
 def end_episodes():
