@@ -20,7 +20,7 @@ boot()
 
 	"boot_$vm" "$kernel" "$memory" "$cpus" "$seconds" \
 		"init=$init khealthd_vm=$vm khealthd_share=$boot_share ${boot_append:-}" |
-		tr -d '\r' || true
+		sed -u 's/\r//g' || true
 
 	if ! status=$(cat "$boot_share/status" 2>/dev/null); then
 		say "The guest did not finish: it crashed, or took longer than $seconds s."
