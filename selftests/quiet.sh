@@ -115,8 +115,8 @@ quiet_with()
 # with two CPUs loses packets, which is worth an alert.
 quiet_with iperf3 "healthy TCP" iperf
 quiet_with iperf3 "healthy UDP" iperf -u -b 2M
-quiet_with hackbench "hackbench" silent hackbench -g 4 -l 100
-quiet_with stress-ng "stress-ng" silent stress-ng --temp-path /tmp \
+quiet_with hackbench "hackbench" silent hackbench -g 2 -l 50
+quiet_with stress-ng "stress-ng" silent stress-ng --temp-path /tmp --timeout 20 \
 	--sock 1 --sock-ops 200 --epoll 1 --epoll-ops 200 \
 	--netdev 1 --netdev-ops 200 --sockpair 1 --sockpair-ops 200
 exit $failed
