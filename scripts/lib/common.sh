@@ -32,17 +32,23 @@ usage_error()
 
 elapsed() { printf '%dm%02ds' $((SECONDS / 60)) $((SECONDS % 60)); }
 
-# packages GROUP...: install what the groups of scripts/packages name and the
-# machine lacks. A package that the machine has is left as it is.
+# What the groups of scripts/packages name.
+packages_of() # GROUP...
+{
+	awk -v groups=" $* " '
+		/^#/ || NF < 2 { next }
+		index(groups, " " $1 " ") { for (i = 2; i <= NF; i++) print $i }
+		' "$top/scripts/packages" | sort -u
+}
+
+# packages GROUP...: install what the groups name and the machine lacks. A package
+# that the machine has is left as it is.
 packages()
 {
 	local -a wanted missing=()
 	local p
 
-	mapfile -t wanted < <(awk -v groups=" $* " '
-		/^#/ || NF < 2 { next }
-		index(groups, " " $1 " ") { for (i = 2; i <= NF; i++) print $i }
-		' "$top/scripts/packages" | sort -u)
+	mapfile -t wanted < <(packages_of "$@")
 	for p in "${wanted[@]}"; do
 		[[ $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) = installed ]] ||
 			missing+=("$p")
@@ -58,6 +64,28 @@ packages()
 		tail -n 20 "$cache/apt.log" >&2
 		die "apt-get could not install them; all of its output is in $cache/apt.log"
 	fi
+}
+
+# unpacked GROUP: download and unpack what the group names, and print the folder.
+# Nothing is installed: the machine keeps the mail system that it has, and no
+# daemon is started on it.
+unpacked()
+{
+	local dir=$cache/unpacked/$1 p
+
+	if [[ $(packages_of "$1") != "$(cat "$dir/packages" 2>/dev/null)" ]]; then
+		rm -rf "$dir"
+		mkdir -p "$dir/deb"
+		for p in $(packages_of "$1"); do
+			say "Downloading $p, which is not installed ..."
+			(cd "$dir/deb" && apt-get -q -o APT::Sandbox::User=root download "$p" &&
+				dpkg-deb -x "$p"_*.deb ..) >"$cache/apt.log" 2>&1 ||
+				die "cannot get $p; all of apt-get's output is in $cache/apt.log"
+		done
+		rm -rf "$dir/deb"
+		packages_of "$1" >"$dir/packages"
+	fi
+	echo "$dir"
 }
 
 # with_progress LABEL TOTAL UNIT PATTERN LOG COMMAND...: run COMMAND with its
