@@ -212,14 +212,20 @@ def test_suspend(helper):
 
 def suspend(helper):
     before, retries = crossings(), count("helper/retries")
-    overload(helper)
-    all_told()
-    with Saved("/sys/module/suspend/parameters/pm_test_delay", 3):
-        write("/sys/power/pm_test", "freezer")
-        settings(quiet_ms=1500)         # recovers in the middle of it
+    pair = Udp()
+    write("/sys/power/pm_test", "freezer")
+    for quiet_ms in (1000, 2000, 4000):
+        settings(quiet_ms=3600000)
+        pair.send(300)
+        all_told()
+        pair.send()                     # it recovers in the middle of the sleep
+        settings(quiet_ms=quiet_ms)
         write("/sys/power/state", "freeze")
-        write("/sys/power/pm_test", "none")
-    helper.find("sock_rcvbuf", "recovered")
+        helper.find("sock_rcvbuf", "recovered")
+        if count("helper/retries") > retries:
+            break
+    write("/sys/power/pm_test", "none")
+    pair.close()
     true(count("helper/retries") > retries, "the helper was not started in vain")
     adds_up(helper, before)
 
