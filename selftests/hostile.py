@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-from khealthd_lib import (Helper, MONITORS, Netns, SYSFS, Saved, Udp, all_told, cookie,
+from khealthd_lib import (Helper, MONITORS, Netns, SYSFS, Udp, all_told, cookie,
                           count, end_episodes, equal, main, read, run, set_rcvbuf,
                           settings, true, wait_for, write)
 
