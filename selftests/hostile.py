@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-from khealthd_lib import (Helper, MONITORS, Netns, SYSFS, Udp, all_told, cookie,
+from khealthd_lib import (Helper, MONITORS, Netns, SYSFS, Saved, Udp, all_told, cookie,
                           count, end_episodes, equal, main, read, run, set_rcvbuf,
                           settings, true, wait_for, write)
 
@@ -201,9 +201,7 @@ while True:         # MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE
 # === Asleep ===================================================================
 
 def test_suspend(helper):
-    """An alert while processes are frozen: its helper runs after that."""
-    if os.cpu_count() == 1:
-        return "only one CPU, and the suspend test keeps it busy"
+    """An episode ends about when processes are frozen: its helper runs all the same."""
     with contextlib.suppress(OSError):
         if "freeze" in read("/sys/power/state") and "freezer" in read("/sys/power/pm_test"):
             return suspend(helper)
@@ -212,22 +210,17 @@ def test_suspend(helper):
 
 def suspend(helper):
     before, retries = crossings(), count("helper/retries")
-    pair = Udp()
-    write("/sys/power/pm_test", "freezer")
-    for quiet_ms in (1000, 2000, 4000):
-        settings(quiet_ms=3600000)
-        pair.send(300)
-        all_told()
-        pair.send()                     # it recovers in the middle of the sleep
-        settings(quiet_ms=quiet_ms)
+    overload(helper)
+    with Saved("/sys/module/suspend/parameters/pm_test_delay", 3):
+        write("/sys/power/pm_test", "freezer")
+        settings(quiet_ms=2000)
         write("/sys/power/state", "freeze")
-        helper.find("sock_rcvbuf", "recovered")
-        if count("helper/retries") > retries:
-            break
-    write("/sys/power/pm_test", "none")
-    pair.close()
-    true(count("helper/retries") > retries, "the helper was not started in vain")
+        write("/sys/power/pm_test", "none")
+    helper.find("sock_rcvbuf", "recovered")
     adds_up(helper, before)
+    # One CPU is kept busy by the suspend test; so it depends whether it was tried
+    # in the middle. That it is tried again is shown by the unit test too_early.
+    print(f"# tried in vain: {count('helper/retries') - retries} time(s)")
 
 
 # === Comings and goings =======================================================
