@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # Builds kernels in the cache: UML for KUnit, selftests and the demo, x86-64 for
-# QEMU, with debugging options if wanted. Builds go on from the last one, so that little is done twice.
+# QEMU, with debugging options if wanted. Builds go on from the last one, so that
+# little is done twice.
 
 fragments=$top/kernel-config-fragments
 
