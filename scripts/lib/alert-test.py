@@ -30,6 +30,10 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+
+sys.path.insert(0, f"{TOP}/selftests")
+from khealthd_lib import equal, true    # noqa: E402, pylint: disable=wrong-import-position
+
 PROGRAM = "/usr/sbin/khealth-alert"
 CONFIG = "/etc/khealth-alert.conf"
 VENDOR = "/usr/share/khealth-alert/khealth-alert.conf"
@@ -81,16 +85,6 @@ def wait_for(condition, what):
             return result
         time.sleep(0.1)
     raise AssertionError(f"waited in vain: {what}")
-
-
-def equal(is_value, should, what):
-    if is_value != should:
-        raise AssertionError(f"{what} is {is_value!r}, not {should!r}")
-
-
-def true(value, what):
-    if not value:
-        raise AssertionError(what)
 
 
 def has(text, part):
