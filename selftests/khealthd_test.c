@@ -38,6 +38,11 @@
 
 #define RCVBUF		65536
 
+/* A storm's namespaces, the sockets in each, and its packets. */
+#define STORM_NETNS	4
+#define STORM_SOCKETS	8
+#define STORM_BYTES	3000
+
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE	71
 #endif
@@ -742,6 +747,69 @@ KHEALTHD_TEST(holdoff)
 	EXPECT_EQ(count_event(self->dir, "low"), 1);
 	EXPECT_EQ(sum_crossings(self->dir), 5);
 	close_pair(&p);
+}
+
+/*
+ * One after the other, @n packets make a buffer run low, and are read: the
+ * sockets of several namespaces take turns.
+ */
+static bool cross_often(int n)
+{
+	struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
+	struct pair pairs[STORM_NETNS * STORM_SOCKETS], *p;
+	char data[STORM_BYTES];
+	int i, rcvbuf;
+
+	for (p = pairs; p < pairs + ARRAY_SIZE(pairs); p++) {
+		if ((p - pairs) % STORM_SOCKETS == 0 &&
+		    (unshare(CLONE_NEWNET) || !loopback_up()))
+			return false;
+		if (open_pair(p, &udp4, RCVBUF))
+			return false;
+		/* From now on, one packet fills the buffer to 95 percent. */
+		send_one(p, sizeof(data));
+		rcvbuf = meminfo(p, SK_MEMINFO_RMEM_ALLOC) * 100 / 95 / 2;
+		drain(p);
+		setsockopt(p->rx, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf,
+			   sizeof(rcvbuf));
+		setsockopt(p->rx, SOL_SOCKET, SO_RCVTIMEO, &patience,
+			   sizeof(patience));
+	}
+	for (i = 0; i < n; i++) {
+		p = &pairs[i % ARRAY_SIZE(pairs)];
+		send_one(p, sizeof(data));
+		if (recv(p->rx, data, sizeof(data), 0) != sizeof(data))
+			return false;
+	}
+	return true;
+}
+
+/* However many cross: one helper, and each crossing is told once. */
+KHEALTHD_TEST(storm)
+{
+	const char *wanted = getenv("KHEALTHD_STORM");
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int n = wanted && *wanted ? atoi(wanted) : 1000000;
+	int i, status;
+	struct alert a;
+
+	n -= n % cpus;
+	ASSERT_EQ(set_sysctl("holdoff_ms", "3600000"), 0);
+	for (i = 0; i < cpus; i++)
+		if (!fork())
+			_exit(!cross_often(n / cpus));
+	for (i = 0; i < cpus; i++) {
+		ASSERT_GT(wait(&status), 0);
+		ASSERT_EQ(status, 0);
+	}
+	EXPECT_EQ(get_count("sock_rcvbuf/crossings") - self->crossings, n);
+	EXPECT_EQ(get_count("sock_rcvbuf/alerts") - self->alerts, 1);
+	EXPECT_TRUE(wait_until(count_alerts(self->dir, NULL) == 1));
+
+	ASSERT_EQ(set_sysctl("holdoff_ms", "0"), 0);
+	ASSERT_EQ(set_sysctl("quiet_ms", "1"), 0);
+	ASSERT_TRUE(wait_until(find_event(self->dir, "recovered", &a)));
+	EXPECT_EQ(sum_crossings(self->dir), n);
 }
 
 /* Without a helper there are alerts all the same. */
