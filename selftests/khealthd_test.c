@@ -750,7 +750,7 @@ KHEALTHD_TEST(holdoff)
 }
 
 /*
- * One after the other, @n packets make a buffer run low, and are read: the
+ * One after the other, @n packets make a buffer run low, and one is read: the
  * sockets of several namespaces take turns.
  */
 static bool cross_often(int n)
@@ -766,10 +766,10 @@ static bool cross_often(int n)
 			return false;
 		if (open_pair(p, &udp4, RCVBUF))
 			return false;
-		/* From now on, one packet fills the buffer to 95 percent. */
+		/* From now on, one more packet fills the buffer to 95 percent. */
 		send_one(p, sizeof(data));
-		rcvbuf = meminfo(p, SK_MEMINFO_RMEM_ALLOC) * 100 / 95 / 2;
-		drain(p);
+		rcvbuf = 2 * meminfo(p, SK_MEMINFO_RMEM_ALLOC) * 100 / 95;
+		rcvbuf /= 2;	/* the kernel takes it twice */
 		setsockopt(p->rx, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf,
 			   sizeof(rcvbuf));
 		setsockopt(p->rx, SOL_SOCKET, SO_RCVTIMEO, &patience,

@@ -22,7 +22,8 @@ import time
 
 from khealthd_lib import (Helper, Netns, SYSFS, Saved, Udp, all_told, cookie, count,
                           end_episodes, equal, main, offenders, read, run,
-                          set_rcvbuf, settings, snmp, sockstat_mem, true, wait_for)
+                          set_rcvbuf, settings, snmp, sockstat_mem, true, wait_for,
+                          write)
 
 
 def softnet_drops():

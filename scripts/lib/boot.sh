@@ -41,10 +41,16 @@ boot_uml()
 		grep --line-buffered -vE '^(Core dump limits|.(soft|hard) - |Checking |Warning: tempdir|epollctl|reboot:)'
 }
 
+# Debian 12's own QEMU, 7.2, may let a CPU go on with code that another one has
+# just changed, as static keys do it: "Oops: int3". Since 8.1 it does not.
 boot_qemu()
 {
+	local qemu
+
+	qemu=$(unpacked emulator download_backports)
 	# shellcheck disable=SC2086 # options are words
-	timeout --foreground -k 5 "$4" qemu-system-x86_64 -accel tcg \
+	timeout --foreground -k 5 "$4" "$qemu"/usr/bin/qemu-system-x86_64 \
+		-L "$qemu"/usr/share/qemu -L "$qemu"/usr/share/seabios -accel tcg \
 		-machine q35 ${boot_qemu_options:-} -cpu max -m "$2" -smp "$3" -nodefaults -no-reboot \
 		-display none -serial stdio -kernel "$1" \
 		-virtfs local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap \

@@ -66,24 +66,29 @@ packages()
 	fi
 }
 
-# unpacked GROUP: download and unpack what the group names, and print the folder.
-# Nothing is installed: the machine keeps the mail system that it has, and no
-# daemon is started on it.
+download_packages() { apt-get -q -o APT::Sandbox::User=root download "$@"; }
+
+# unpacked GROUP [COMMAND...]: download what the group names, with COMMAND if given,
+# unpack it, and print the folder. Nothing is installed: the machine keeps the mail
+# system that it has, and no daemon is started on it.
 unpacked()
 {
-	local dir=$cache/unpacked/$1 p
+	local group=$1 dir=$cache/unpacked/$1 deb
+	local -a names
 
-	if [[ $(packages_of "$1") != "$(cat "$dir/packages" 2>/dev/null)" ]]; then
+	shift
+	mapfile -t names < <(packages_of "$group")
+	if [[ ${names[*]} != "$(cat "$dir/packages" 2>/dev/null)" ]]; then
+		say "Downloading, but not installing: ${names[*]}"
 		rm -rf "$dir"
 		mkdir -p "$dir/deb"
-		for p in $(packages_of "$1"); do
-			say "Downloading $p, which is not installed ..."
-			(cd "$dir/deb" && apt-get -q -o APT::Sandbox::User=root download "$p" &&
-				dpkg-deb -x "$p"_*.deb ..) >"$cache/apt.log" 2>&1 ||
-				die "cannot get $p; all of apt-get's output is in $cache/apt.log"
+		(cd "$dir/deb" && "${@:-download_packages}" "${names[@]}") >"$cache/apt.log" 2>&1 ||
+			die "cannot get ${names[*]}; all of apt-get's output is in $cache/apt.log"
+		for deb in "$dir"/deb/*.deb; do
+			dpkg-deb -x "$deb" "$dir"
 		done
 		rm -rf "$dir/deb"
-		packages_of "$1" >"$dir/packages"
+		echo "${names[*]}" >"$dir/packages"
 	fi
 	echo "$dir"
 }

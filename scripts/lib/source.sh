@@ -42,8 +42,8 @@ debian_mirror()
 		awk -F'|' '$1 == "Debian" && $2 == "Debian" { print $3; exit }'
 }
 
-# private_apt COMMAND...: apt-get with lists of our own in the cache, for
-# trixie-backports; the machine's own apt configuration stays untouched.
+# private_apt COMMAND...: apt-get with lists of our own in the cache, for the
+# backports; the machine's own apt configuration stays untouched.
 private_apt()
 {
 	apt-get -q -o Dir::State::lists="$cache/apt/lists" \
@@ -59,9 +59,15 @@ private_apt_update()
 	mirror=$(debian_mirror)
 	[[ $mirror ]] || die "the machine's apt configuration names no Debian mirror; run apt-get update first"
 	mkdir -p "$cache"/apt/{lists,archives}/partial
-	echo "deb [signed-by=$keyring] $mirror trixie-backports main" \
-		>"$cache/apt/sources.list"
+	printf "deb [signed-by=$keyring] $mirror %s main\n" \
+		{bookworm,trixie}-backports >"$cache/apt/sources.list"
 	private_apt update
+}
+
+# download_backports PACKAGE...: those of Debian 12.
+download_backports()
+{
+	private_apt_update && private_apt -t bookworm-backports download "$@"
 }
 
 download_source()
