@@ -11,7 +11,8 @@ are in their initial position; but not where an allocation has failed already.
 With the option there may be as many instructions more on the way as there are
 hooks, each of these has to be a NOP, and not one call may be added. SLACK more
 instructions are let pass, where a look at the disassembly has shown that they
-are the compiler's: another choice of registers, a return that is not shared.
+are the compiler's: another choice of registers, a return that is not shared. A
+hook in any other function of the file is an error.
 """
 import re
 import subprocess
@@ -105,6 +106,12 @@ def walk(section, code, labels):
     return way, hooks
 
 
+def hooked(code, labels):
+    """Return the names of the functions that have a hook somewhere."""
+    return {name for name, (section, lines) in code.items()
+            if any(labels.get((section, address)) == KEY for address, _, _ in lines)}
+
+
 def calls(way):
     """Return how many of the instructions are calls."""
     return sum(mnemonic.startswith("call") for _, mnemonic, _ in way)
@@ -116,7 +123,10 @@ def main():
     on, off, names = sys.argv[1], sys.argv[2], sys.argv[3:]
     labels_on, labels_off = jump_labels(on), jump_labels(off)
     code_on, code_off = functions(on), functions(off)
-    failed = False
+    unnamed = hooked(code_on, labels_on) - {n.partition(":")[0] for n in names}
+    failed = bool(unnamed)
+    for name in sorted(unnamed):
+        print(f"NOT OK {name}: has a hook, but is not in the list")
     for name, _, slack in (n.partition(":") for n in names):
         way_on, hooks = walk(*code_on[name], labels_on)
         way_off, _ = walk(*code_off[name], labels_off)
