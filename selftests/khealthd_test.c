@@ -784,7 +784,10 @@ static bool cross_often(int n)
 	return true;
 }
 
-/* However many cross: no helper in the hold-off, and each crossing is told once. */
+/*
+ * However many cross: no helper in the hold-off, and each crossing is told once.
+ * KHEALTHD_STORM is the number for a kernel that is too slow for a million.
+ */
 KHEALTHD_TEST(storm)
 {
 	const char *wanted = getenv("KHEALTHD_STORM");
