@@ -998,6 +998,37 @@ KHEALTHD_TEST(one_helper_at_a_time)
 	EXPECT_NE(access(path, F_OK), 0);
 }
 
+/* While a helper runs, alerts wait and become one. No crossing gets lost. */
+KHEALTHD_TEST(waiting_alerts)
+{
+	long long crossings;
+	char command[256];
+	struct pair p;
+	int i;
+
+	snprintf(command, sizeof(command),
+		 "while [ ! -e %s/go ]; do sleep 0.1; done", self->dir);
+	ASSERT_EQ(write_helper(self->dir, self->helper, command), 0);
+	ASSERT_EQ(set_sysctl("quiet_ms", "1"), 0);
+	ASSERT_EQ(open_pair(&p, &udp4, RCVBUF), 0);
+	for (i = 0; i < 10; i++) {
+		crossings = get_count("sock_rcvbuf/crossings");
+		ASSERT_TRUE(send_until(&p, 100,
+				       get_count("sock_rcvbuf/crossings") > crossings));
+		drain(&p);
+		ASSERT_TRUE(wait_until(state_is("sock_rcvbuf", "ok")));
+		ASSERT_TRUE(all_told("sock_rcvbuf"));
+	}
+	close_pair(&p);
+	snprintf(command, sizeof(command), "touch %s/go", self->dir);
+	ASSERT_EQ(system(command), 0);
+	ASSERT_TRUE(wait_until(count_event(self->dir, "test") == 1));
+	ASSERT_TRUE(wait_until(count_event(self->dir, "recovered") == 1));
+	EXPECT_LT(count_alerts(self->dir, NULL), 10);
+	EXPECT_EQ(sum_crossings(self->dir),
+		  get_count("sock_rcvbuf/crossings") - self->crossings);
+}
+
 /* === Who may set what ===================================================== */
 
 /* Bad values are refused and change nothing; a newline makes no difference. */

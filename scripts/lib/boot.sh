@@ -36,7 +36,7 @@ boot_uml()
 	TMPDIR=/tmp timeout --foreground -k 5 "$4" "$1" mem="$2" \
 		root=/dev/root rootfstype=hostfs rootflags=/ ro \
 		con0=null,fd:1 con=null console=tty0 loglevel=5 panic=-1 \
-		umid="khealthd.$$" uml_dir="$cache/uml" \
+		umid="khealthd.$BASHPID" uml_dir="$cache/uml" \
 		$5 </dev/null 2>&1 |
 		grep --line-buffered -vE '^(Core dump limits|.(soft|hard) - |Checking |Warning: tempdir|epollctl|reboot:)'
 }
