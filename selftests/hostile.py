@@ -147,6 +147,8 @@ def test_start_fails(helper):
     equal(count("helper/start_failures"), failures, "failures")
     adds_up(helper, before)
 
+    # It has sent a test alert for each monitor, as was done before the test began.
+    wait_for(lambda: len(helper.tests("tcp_rcvbuf")) == 2, "nothing waits any more")
     runs = count("helper/runs")
     with failing_start(2, 1):           # ENOENT
         write(SYSFS + "sock_rcvbuf/test", 1)

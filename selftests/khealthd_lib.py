@@ -117,16 +117,21 @@ mv {directory}/tmp.$$ {directory}/alert.$KHEALTHD_SEQ
 {more}""")
         os.chmod(self.path, 0o700)
 
-    def alerts(self, monitor=None):
+    def _told(self, monitor):
         found = []
         for path in glob.glob(f"{self.dir}/alert.*"):
             with open(path, "rb") as f:
                 env = dict(v.decode().split("=", 1)
                            for v in f.read().split(b"\0") if v)
-            if env["KHEALTHD_EVENT"] != "test" and \
-               monitor in (None, env["KHEALTHD_MONITOR"]):
+            if monitor in (None, env["KHEALTHD_MONITOR"]):
                 found.append(env)
         return sorted(found, key=lambda env: int(env["KHEALTHD_SEQ"]))
+
+    def alerts(self, monitor=None):
+        return [env for env in self._told(monitor) if env["KHEALTHD_EVENT"] != "test"]
+
+    def tests(self, monitor):
+        return [env for env in self._told(monitor) if env["KHEALTHD_EVENT"] == "test"]
 
     def find(self, monitor, event, **identity):
         """The first alert with these values; waits for it."""
