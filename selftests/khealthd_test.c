@@ -49,7 +49,8 @@
 
 static const char * const settings[] = {
 	"enabled", "helper", "helper_timeout_ms", "holdoff_ms", "quiet_ms",
-	"skb_alloc", "sock_rcvbuf",
+	"repeat_ms", "skb_alloc", "backlog", "proto_mem", "sock_rcvbuf",
+	"tcp_rcvbuf",
 };
 
 #define NR_SETTINGS	((int)ARRAY_SIZE(settings))
@@ -1137,8 +1138,10 @@ static int as_nobody(void)
 		return 100;
 	if (send_test("sock_rcvbuf") != -EACCES)
 		return 101;
-	if (get_sysfs("sock_rcvbuf/state", text, sizeof(text)) <= 0)
+	if (get_sysfs("sock_rcvbuf/offenders", text, sizeof(text)) != -EACCES)
 		return 102;
+	if (get_sysfs("sock_rcvbuf/state", text, sizeof(text)) <= 0)
+		return 103;
 	return 0;
 }
 

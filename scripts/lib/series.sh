@@ -83,6 +83,9 @@ apply_series()
 {
 	local base=$1 tree=$2 name
 
+	# A machine on which git does not know who commits is no reason to stop.
+	git var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
+		export GIT_COMMITTER_NAME=khealthd GIT_COMMITTER_EMAIL=khealthd@localhost
 	git -C "$tree" update-ref refs/worktree/khealthd-base HEAD
 	while read -r name; do
 		if ! git -C "$tree" am -q --committer-date-is-author-date \
