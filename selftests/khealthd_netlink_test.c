@@ -492,6 +492,33 @@ NETLINK_TEST(three_namespaces)
 	close_space(&b);
 }
 
+/* Of the nine that ran short, one had to give its place to another. */
+NETLINK_TEST(all_hear_the_end)
+{
+	struct space spaces[9], *s;
+	char line[1024], data[100] = { 0 };
+	int i;
+
+	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++) {
+		ASSERT_TRUE(open_space(s, self->netns));
+		for (i = 0; i < RCVBUF / (int)sizeof(data); i++)
+			ASSERT_EQ(send(s->udp, data, sizeof(data), 0), sizeof(data));
+		ASSERT_EQ(next(s->fd, &s->family, line, sizeof(line)), 0);
+		EXPECT_EQ(number(line, "netns_cookie"), s->cookie);
+	}
+	EXPECT_GE(get_count("sock_rcvbuf/offenders_lost"), 1);
+	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++)
+		drain_udp(s->udp);
+	ASSERT_TRUE(recover());
+	for (s = spaces; s < spaces + 8; s++) {
+		do {
+			ASSERT_EQ(next(s->fd, &s->family, line, sizeof(line)), 0);
+		} while (!has_word(line, "event", "recovered"));
+	}
+	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++)
+		close_space(s);
+}
+
 /* A namespace that is gone when its alert goes out is no trouble. */
 NETLINK_TEST(namespace_gone)
 {

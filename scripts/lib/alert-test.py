@@ -624,6 +624,7 @@ def test_killed_by_kernel():
     try:
         write_kernel(SYSFS + "sock_rcvbuf/test", 1)
         wait_for(lambda: int(read(SYSFS + "helper/timeouts")) > timeouts, "the kill")
+        wait_for(lambda: read(SYSFS + "helper/last_status").strip() == "137", "its end")
     finally:
         settings(helper_timeout_ms=300000)
     equal(len(posted("/hook")), 1, "posts")
