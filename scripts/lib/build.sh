@@ -7,6 +7,9 @@
 
 fragments=$top/kernel-config-fragments
 
+# Set for make in addition.
+make_variables=()
+
 # configure ARCH TREE OUT FRAGMENT...: merge the fragments into a configuration
 # made of them alone, if they or the tree's Kconfig changed since last time.
 configure()
@@ -36,7 +39,7 @@ make_kernel()
 	shift 4
 	total=$(cat "$out/steps" 2>/dev/null || echo 1500)
 	with_progress "$label" "$total" objects "$steps" "$out.log" \
-		make -C "$tree" ARCH="$arch" O="$out" -j"$jobs" "$@" || return
+		make -C "$tree" ARCH="$arch" O="$out" -j"$jobs" "${make_variables[@]}" "$@" || return
 	n=$(grep -cE "$steps" "$out.log" || true)
 	((n < 500)) || echo "$n" >"$out/steps"
 }
@@ -69,7 +72,13 @@ x86_out() { echo "$cache/build/x86-$1${2:+-$2}$variant"; }
 x86_kernel()
 {
 	local out tree
+	local -a make_variables=()
 
+	# Few files, so that there is time to watch these closely: khealthd's own,
+	# and those that most of its hooks are in.
+	# shellcheck disable=SC2016 # make expands it, not the shell
+	[[ ${2:-} != kcsan ]] ||
+		make_variables=('KCSAN_SANITIZE=$(if $(filter kernel/khealthd% net/core,$(obj)),y,n)')
 	out=$(x86_out "$@")
 	build_kernel "x86-64 kernel${2:+ ($2)}" x86_64 "$1" "$out" all \
 		x86.config ${2:+"$2.config"} || return
