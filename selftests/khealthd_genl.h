@@ -33,7 +33,8 @@ struct genl_msg {
 
 struct khealthd_family {
 	int id;
-	int alerts;	/* the group's number */
+	int alerts;	/* numbers of the groups */
+	int all_alerts;
 };
 
 /* === Attributes =========================================================== */
@@ -179,23 +180,27 @@ static inline int find_family(int fd, struct khealthd_family *family)
 	for_each_attr(a, msg.attrs, len - NLMSG_LENGTH(GENL_HDRLEN)) {
 		if (attr_type(a) == CTRL_ATTR_FAMILY_ID)
 			family->id = attr_num(a);
-		if (attr_type(a) == CTRL_ATTR_MCAST_GROUPS)
+		if (attr_type(a) == CTRL_ATTR_MCAST_GROUPS) {
 			family->alerts = find_group(a, KHEALTHD_MCGRP_ALERTS);
+			family->all_alerts =
+				find_group(a, KHEALTHD_MCGRP_ALL_ALERTS);
+		}
 	}
-	return family->id && family->alerts ? 0 : -ENOENT;
+	return family->id && family->alerts && family->all_alerts ? 0 : -ENOENT;
 }
 
-static inline int join_alerts(int fd, const struct khealthd_family *family)
+/* Join the group of this network namespace, or that of all alerts. */
+static inline int join_group(int fd, int group)
 {
-	return setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP,
-			  &family->alerts, sizeof(family->alerts)) ? -errno : 0;
+	return setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group,
+			  sizeof(group)) ? -errno : 0;
 }
 
 /* === A line of text ======================================================= */
 
 struct attr_desc {
 	const char *name;
-	enum { NUM, TEXT, EVENT, NEST } kind;
+	enum { NUM, TEXT, EVENT, STATE, NEST } kind;
 	const struct attr_desc *nest;	/* an array of ATTR_DESCS */
 };
 
@@ -204,16 +209,17 @@ struct attr_desc {
 static const struct attr_desc level_descs[ATTR_DESCS] = {
 	[KHEALTHD_A_LEVEL_FREE]		= { "free" },
 	[KHEALTHD_A_LEVEL_CAPACITY]	= { "capacity" },
+	[KHEALTHD_A_LEVEL_NETNS_COOKIE]	= { "netns_cookie" },
+	[KHEALTHD_A_LEVEL_SOCK_COOKIE]	= { "sock_cookie" },
+	[KHEALTHD_A_LEVEL_CGROUP]	= { "cgroup" },
 	[KHEALTHD_A_LEVEL_CPU]		= { "cpu" },
 	[KHEALTHD_A_LEVEL_NODE]		= { "node" },
 	[KHEALTHD_A_LEVEL_IFINDEX]	= { "ifindex" },
 	[KHEALTHD_A_LEVEL_NETNS]	= { "netns" },
-	[KHEALTHD_A_LEVEL_NETNS_COOKIE]	= { "netns_cookie" },
 	[KHEALTHD_A_LEVEL_FAMILY]	= { "family" },
 	[KHEALTHD_A_LEVEL_PROTOCOL]	= { "protocol" },
 	[KHEALTHD_A_LEVEL_PORT]		= { "port" },
-	[KHEALTHD_A_LEVEL_SOCK_COOKIE]	= { "sock_cookie" },
-	[KHEALTHD_A_LEVEL_CGROUP]	= { "cgroup" },
+	[KHEALTHD_A_LEVEL_UID]		= { "uid" },
 };
 
 static const struct attr_desc alert_descs[ATTR_DESCS] = {
@@ -221,10 +227,13 @@ static const struct attr_desc alert_descs[ATTR_DESCS] = {
 	[KHEALTHD_A_ALERT_MONITOR]	= { "monitor", TEXT },
 	[KHEALTHD_A_ALERT_UNIT]		= { "unit", TEXT },
 	[KHEALTHD_A_ALERT_EVENT]	= { "event", EVENT },
+	[KHEALTHD_A_ALERT_STATE]	= { "state", STATE },
 	[KHEALTHD_A_ALERT_SEQ]		= { "seq" },
 	[KHEALTHD_A_ALERT_LOW]		= { "low" },
 	[KHEALTHD_A_ALERT_HIGH]		= { "high" },
 	[KHEALTHD_A_ALERT_CROSSINGS]	= { "crossings" },
+	[KHEALTHD_A_ALERT_CROSSINGS_OTHERS] = { "crossings_others" },
+	[KHEALTHD_A_ALERT_REFUSED]	= { "refused" },
 	[KHEALTHD_A_ALERT_OTHERS]	= { "others" },
 	[KHEALTHD_A_ALERT_DURATION_MS]	= { "duration_ms" },
 	[KHEALTHD_A_ALERT_LEVEL]	= { "", NEST, level_descs },
@@ -241,6 +250,18 @@ static inline const char *event_name(unsigned long long event)
 	};
 
 	return event && event <= KHEALTHD_EVENT_TEST ? names[event] : "unknown";
+}
+
+static inline const char *state_name(unsigned long long state)
+{
+	static const char * const names[] = {
+		[KHEALTHD_STATE_OFF]		= "off",
+		[KHEALTHD_STATE_OK]		= "ok",
+		[KHEALTHD_STATE_LOW]		= "low",
+		[KHEALTHD_STATE_EXHAUSTED]	= "exhausted",
+	};
+
+	return state <= KHEALTHD_STATE_EXHAUSTED ? names[state] : "unknown";
 }
 
 /* Add to @text. What this program does not know, a later kernel does: skip it. */
@@ -271,6 +292,11 @@ static inline void describe(const void *attrs, int len,
 			snprintf(text + used, size - used, "%s%s=%s",
 				 used ? " " : "", desc->name,
 				 event_name(attr_num(a)));
+			break;
+		case STATE:
+			snprintf(text + used, size - used, "%s%s=%s",
+				 used ? " " : "", desc->name,
+				 state_name(attr_num(a)));
 			break;
 		case NEST:
 			describe(attr_data(a), attr_len(a), desc->nest, text,

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * khealthd_listen [COUNT]: print khealthd's alerts, one a line, until COUNT of
- * them were printed or for ever. Needs no privilege.
+ * khealthd_listen [--all] [COUNT]: print khealthd's alerts, one a line, until COUNT
+ * of them were printed or for ever. Those of this network namespace need no
+ * privilege; --all are those of the machine, which need CAP_NET_ADMIN in the initial
+ * network namespace.
  *
  * An example for who writes a daemon: raw generic netlink, no library.
  */
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "khealthd_genl.h"
@@ -17,7 +20,8 @@ static int fail(const char *what, int err)
 
 int main(int argc, char **argv)
 {
-	long left = argc > 1 ? atol(argv[1]) : -1;
+	bool all = argc > 1 && !strcmp(argv[1], "--all");
+	long left = argc > 1 + all ? atol(argv[1 + all]) : -1;
 	struct khealthd_family family;
 	char text[1024];
 	int fd, err;
@@ -28,7 +32,7 @@ int main(int argc, char **argv)
 	err = find_family(fd, &family);
 	if (err)
 		return fail("this kernel has no khealthd", err);
-	err = join_alerts(fd, &family);
+	err = join_group(fd, all ? family.all_alerts : family.alerts);
 	if (err)
 		return fail("cannot join the group", err);
 

@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <linux/sock_diag.h>
 
@@ -23,7 +24,6 @@
 #include "khealthd_genl.h"
 #include "khealthd_util.h"
 
-#define TRACING		"/sys/kernel/tracing/"
 #define RCVBUF		65536
 
 #ifndef SO_NETNS_COOKIE
@@ -147,11 +147,20 @@ static int open_genl(struct khealthd_family *family)
 	return fd;
 }
 
+/* To what concerns this namespace. */
 static int open_listener(struct khealthd_family *family)
 {
 	int fd = open_genl(family);
 
-	return fd < 0 || join_alerts(fd, family) ? -1 : fd;
+	return fd < 0 || join_group(fd, family->alerts) ? -1 : fd;
+}
+
+/* To what concerns the machine. */
+static int open_listener_to_all(struct khealthd_family *family)
+{
+	int fd = open_genl(family);
+
+	return fd < 0 || join_group(fd, family->all_alerts) ? -1 : fd;
 }
 
 /* Nothing to be read? Alerts arrive one after the other, so no need to wait. */
@@ -185,26 +194,29 @@ FIXTURE(netlink) {
 	int netns;	/* the initial network namespace */
 };
 
-/* Begin with a monitor that is ok, and that has nothing left to tell. */
-static bool calm(void)
+/* A test alert goes out after whatever else is pending. */
+static bool all_sent(void)
 {
-	long long alerts;
+	long long alerts = get_count("sock_rcvbuf/alerts");
 
-	set_sysctl("holdoff_ms", "0");
-	set_sysctl("quiet_ms", "1");
-	if (!wait_until(state_is("sock_rcvbuf", "ok") ||
-			state_is("sock_rcvbuf", "off")))
-		return false;
-	alerts = get_count("sock_rcvbuf/alerts");
 	return !send_test("sock_rcvbuf") &&
 	       wait_until(get_count("sock_rcvbuf/alerts") > alerts);
+}
+
+/* Begin with a monitor that is ok, and of which nothing is pending. */
+static bool calm(void)
+{
+	set_sysctl("holdoff_ms", "0");
+	set_sysctl("quiet_ms", "1");
+	return wait_until(state_is("sock_rcvbuf", "ok") ||
+			  state_is("sock_rcvbuf", "off")) && all_sent();
 }
 
 FIXTURE_SETUP(netlink)
 {
 	int i;
 
-	snprintf(self->dir, sizeof(self->dir), "/tmp/khealthd.XXXXXX");
+	snprintf(self->dir, sizeof(self->dir), "%s/XXXXXX", getenv("KHEALTHD_DIR"));
 	ASSERT_NE(mkdtemp(self->dir), NULL);
 	for (i = 0; i < NR_SETTINGS; i++)
 		ASSERT_GE(get_sysctl(settings[i], self->saved[i],
@@ -217,7 +229,7 @@ FIXTURE_SETUP(netlink)
 	ASSERT_EQ(set_sysctl("quiet_ms", "60000"), 0);
 	self->netns = open("/proc/self/ns/net", O_RDONLY);
 	ASSERT_GE(self->netns, 0);
-	self->fd = open_listener(&self->family);
+	self->fd = open_listener_to_all(&self->family);
 	ASSERT_GE(self->fd, 0);
 }
 
@@ -233,6 +245,8 @@ FIXTURE_TEARDOWN(netlink)
 				     self->saved[i] : "\n"), 0);
 	snprintf(command, sizeof(command), "rm -rf %s", self->dir);
 	EXPECT_EQ(system(command), 0);
+	kill_users(self->dir);
+	rmdir(TRACING);
 	close(self->fd);
 	close(self->netns);
 }
@@ -360,7 +374,7 @@ NETLINK_TEST(listen)
 
 	if (access("./khealthd_listen", X_OK))
 		SKIP(return, "no ./khealthd_listen");
-	f = popen("./khealthd_listen 1", "r");
+	f = popen("./khealthd_listen --all 1", "r");
 	ASSERT_NE(f, NULL);
 	ASSERT_EQ(fcntl(fileno(f), F_SETFL, O_NONBLOCK), 0);
 	/* It says nothing before it was told something. */
@@ -377,32 +391,40 @@ NETLINK_TEST(listen)
 }
 
 /*
- * A listener that never reads: its buffer overflows, it finds ENOBUFS, and
- * nobody else notices. Nor is khealthd alarmed by its own messages.
+ * A listener that never reads: its buffer overflows, and it finds ENOBUFS. That is
+ * a refusal like any other and notified once, although each alert adds to it;
+ * nobody else loses one.
  */
 NETLINK_TEST(never_reads)
 {
-	long long crossings = get_count("sock_rcvbuf/crossings");
+	int i, lazy, tests = 0, alarms = 0, size = 1;
 	struct khealthd_family family;
 	long long seq = 0, last = 0;
-	int i, lazy, size = 1;
 	char line[1024];
 
-	lazy = open_listener(&family);
+	lazy = open_listener_to_all(&family);
 	ASSERT_GE(lazy, 0);
 	ASSERT_EQ(setsockopt(lazy, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
 	for (i = 0; i < 100; i++) {
-		ASSERT_EQ(send_test("sock_rcvbuf"), 0);
-		ASSERT_EQ(next_alert(self->fd, &self->family, line,
-				     sizeof(line)), 0);
-		EXPECT_TRUE(has_word(line, "event", "test"));
-		seq = number(line, "seq");
-		EXPECT_TRUE(!last || seq == last + 1);
-		last = seq;
+		ASSERT_EQ(send_test("backlog"), 0);
+		do {
+			ASSERT_EQ(next_alert(self->fd, &self->family, line,
+					     sizeof(line)), 0);
+			seq = number(line, "seq");
+			EXPECT_TRUE(!last || seq == last + 1);
+			last = seq;
+			if (has_word(line, "event", "test")) {
+				tests++;
+				continue;
+			}
+			alarms++;
+			EXPECT_TRUE(has_word(line, "monitor", "sock_rcvbuf"));
+			EXPECT_EQ(number(line, "family"), AF_NETLINK);
+		} while (tests <= i);
 	}
-	EXPECT_TRUE(is_empty(self->fd));
-	EXPECT_TRUE(state_is("sock_rcvbuf", "ok"));
-	EXPECT_EQ(get_count("sock_rcvbuf/crossings"), crossings);
+	EXPECT_EQ(tests, 100);
+	EXPECT_GE(alarms, 1);
+	EXPECT_LE(alarms, 2);	/* low may come before exhausted */
 	EXPECT_EQ(next_alert(lazy, &family, line, sizeof(line)), -ENOBUFS);
 	close(lazy);
 }
@@ -454,10 +476,13 @@ static void heard(struct __test_metadata *_metadata, struct space *s,
 {
 	char line[1024];
 
-	ASSERT_EQ(next(s->fd, &s->family, line, sizeof(line)), 0);
+	/* What is exhausted may have been low before. */
+	do {
+		ASSERT_EQ(next(s->fd, &s->family, line, sizeof(line)), 0);
+	} while (!strcmp(event, "exhausted") && has_word(line, "event", "low"));
 	EXPECT_TRUE(has_word(line, "event", event));
-	if (!strcmp(event, "low"))
-		EXPECT_EQ(number(line, "netns_cookie"), s->cookie);
+	EXPECT_EQ(number(line, "netns_cookie"), s->cookie);
+	EXPECT_EQ(number(line, "crossings_others"), -1);
 }
 
 /* Each hears of its own, the initial one of all, and the third of nothing. */
@@ -492,31 +517,46 @@ NETLINK_TEST(three_namespaces)
 	close_space(&b);
 }
 
-/* Of the nine that ran short, one had to give its place to another. */
-NETLINK_TEST(all_hear_the_end)
+/* Of nine that run short, each hears of its own beginning and end. */
+NETLINK_TEST(each_hears_the_end)
 {
 	struct space spaces[9], *s;
-	char line[1024], data[100] = { 0 };
 	int i;
+	char data[100] = { 0 };
 
 	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++) {
 		ASSERT_TRUE(open_space(s, self->netns));
 		for (i = 0; i < RCVBUF / (int)sizeof(data); i++)
 			ASSERT_EQ(send(s->udp, data, sizeof(data), 0), sizeof(data));
-		ASSERT_EQ(next(s->fd, &s->family, line, sizeof(line)), 0);
-		EXPECT_EQ(number(line, "netns_cookie"), s->cookie);
+		heard(_metadata, s, "exhausted");
 	}
-	EXPECT_GE(get_count("sock_rcvbuf/offenders_lost"), 1);
 	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++)
 		drain_udp(s->udp);
 	ASSERT_TRUE(recover());
-	for (s = spaces; s < spaces + 8; s++) {
-		do {
-			ASSERT_EQ(next(s->fd, &s->family, line, sizeof(line)), 0);
-		} while (!has_word(line, "event", "recovered"));
-	}
-	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++)
+	for (s = spaces; s < spaces + ARRAY_SIZE(spaces); s++) {
+		heard(_metadata, s, "recovered");
+		EXPECT_TRUE(is_empty(s->fd));
 		close_space(s);
+	}
+}
+
+/* Whoever has no privilege may listen to his own namespace, and to no more. */
+NETLINK_TEST(unprivileged_listener)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct khealthd_family family;
+
+		if (setgid(65534) || setuid(65534))
+			_exit(1);
+		if (open_listener(&family) < 0)
+			_exit(2);
+		_exit(open_listener_to_all(&family) < 0 ? 0 : 3);
+	}
+	waitpid(pid, &status, 0);
+	EXPECT_EQ(status, 0);
 }
 
 /* A namespace that is gone when its alert goes out is no trouble. */
@@ -547,14 +587,35 @@ struct monitor {
 	unsigned long long crossings;
 	unsigned long long alerts;
 	unsigned long long suppressed;
-	bool level;
+	unsigned long long episodes;	/* in all namespaces */
+	int shown;			/* of these; of the last one: */
+	unsigned int episode_state;
 	unsigned long long capacity;
 	unsigned long long netns_cookie;
 };
 
-static void parse_monitor(const void *attrs, int len, struct monitor *mon)
+static void parse_episode(const void *attrs, int len, struct monitor *mon)
 {
 	const struct nlattr *a, *l;
+
+	mon->shown++;
+	for_each_attr(a, attrs, len) {
+		if (attr_type(a) == KHEALTHD_A_EPISODE_STATE)
+			mon->episode_state = attr_num(a);
+		if (attr_type(a) != KHEALTHD_A_EPISODE_LEVEL)
+			continue;
+		for_each_attr(l, attr_data(a), attr_len(a)) {
+			if (attr_type(l) == KHEALTHD_A_LEVEL_CAPACITY)
+				mon->capacity = attr_num(l);
+			if (attr_type(l) == KHEALTHD_A_LEVEL_NETNS_COOKIE)
+				mon->netns_cookie = attr_num(l);
+		}
+	}
+}
+
+static void parse_monitor(const void *attrs, int len, struct monitor *mon)
+{
+	const struct nlattr *a;
 
 	memset(mon, 0, sizeof(*mon));
 	for_each_attr(a, attrs, len) {
@@ -588,14 +649,11 @@ static void parse_monitor(const void *attrs, int len, struct monitor *mon)
 		case KHEALTHD_A_MONITOR_SUPPRESSED:
 			mon->suppressed = attr_num(a);
 			break;
-		case KHEALTHD_A_MONITOR_LEVEL:
-			mon->level = true;
-			for_each_attr(l, attr_data(a), attr_len(a)) {
-				if (attr_type(l) == KHEALTHD_A_LEVEL_CAPACITY)
-					mon->capacity = attr_num(l);
-				if (attr_type(l) == KHEALTHD_A_LEVEL_NETNS_COOKIE)
-					mon->netns_cookie = attr_num(l);
-			}
+		case KHEALTHD_A_MONITOR_EPISODES:
+			mon->episodes = attr_num(a);
+			break;
+		case KHEALTHD_A_MONITOR_EPISODE:
+			parse_episode(attr_data(a), attr_len(a), mon);
 			break;
 		}
 	}
@@ -653,7 +711,7 @@ NETLINK_TEST(monitor_get)
 
 	ASSERT_EQ(get_monitor(KHEALTHD_CODE_SOCK_RCVBUF, &mon), 0);
 	EXPECT_STREQ(mon.name, "sock_rcvbuf");
-	EXPECT_EQ(mon.state, KHEALTHD_MONITOR_STATE_OK);
+	EXPECT_EQ(mon.state, KHEALTHD_STATE_OK);
 	same_as_sysfs(_metadata, &mon);
 
 	udp = open_udp();
@@ -661,14 +719,17 @@ NETLINK_TEST(monitor_get)
 	ASSERT_TRUE(fill_udp(udp));
 	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
 	ASSERT_EQ(get_monitor(KHEALTHD_CODE_SOCK_RCVBUF, &mon), 0);
-	EXPECT_EQ(mon.state, KHEALTHD_MONITOR_STATE_LOW);
+	EXPECT_EQ(mon.state, KHEALTHD_STATE_LOW);
+	EXPECT_EQ(mon.episodes, 1);
+	EXPECT_EQ(mon.shown, 1);
+	EXPECT_EQ(mon.episode_state, KHEALTHD_STATE_LOW);
 	EXPECT_EQ(mon.capacity, meminfo(udp, SK_MEMINFO_RCVBUF));
 	EXPECT_EQ(mon.netns_cookie, sockopt64(udp, SO_NETNS_COOKIE));
 	same_as_sysfs(_metadata, &mon);
 
 	ASSERT_EQ(set_sysctl("sock_rcvbuf", "0 0"), 0);
 	ASSERT_EQ(get_monitor(KHEALTHD_CODE_SOCK_RCVBUF, &mon), 0);
-	EXPECT_EQ(mon.state, KHEALTHD_MONITOR_STATE_OFF);
+	EXPECT_EQ(mon.state, KHEALTHD_STATE_OFF);
 	EXPECT_EQ(mon.low, 0);
 	close(udp);
 }
@@ -718,8 +779,8 @@ NETLINK_TEST(monitor_dump)
 	EXPECT_EQ(n, dirs);
 }
 
-/* As a user, in a child. Return whether the level is shown: 0, 1; or an error. */
-static int level_for_nobody(void)
+/* As a user, in a child. Return how many episodes are shown; or 20, 30. */
+static int shown_to_nobody(void)
 {
 	int status = -1;
 	pid_t pid = fork();
@@ -729,15 +790,15 @@ static int level_for_nobody(void)
 
 		if (setgid(65534) || setuid(65534) ||
 		    get_monitor(KHEALTHD_CODE_SOCK_RCVBUF, &mon))
-			_exit(2);
-		_exit(mon.level);
+			_exit(20);
+		_exit(mon.shown);
 	}
 	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 3;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 30;
 }
 
 /* In that namespace, as its root. */
-static int level_in(const struct space *s)
+static int shown_in(const struct space *s)
 {
 	struct khealthd_family family;
 	struct monitor mon;
@@ -746,19 +807,19 @@ static int level_in(const struct space *s)
 	int fd = s->fd, err;
 
 	if (find_family(fd, &family))
-		return 2;
+		return 20;
 	start_request(&msg, family.id, KHEALTHD_CMD_MONITOR_GET, 0);
 	add_attr(&msg, KHEALTHD_A_MONITOR_CODE, &code, sizeof(code));
 	err = genl_send(fd, &msg) ?: genl_recv(fd, &msg);
 	if (err < 0 || msg.nlh.nlmsg_type != family.id)
-		return 3;
+		return 30;
 	parse_monitor(msg.attrs, msg.nlh.nlmsg_len - NLMSG_LENGTH(GENL_HDRLEN),
 		      &mon);
-	return mon.level;
+	return mon.shown;
 }
 
-/* Whose level it is may be seen by its namespace, and by the machine's root. */
-NETLINK_TEST(who_sees_the_level)
+/* An episode may be seen by its namespace, and by the machine's root. */
+NETLINK_TEST(who_sees_the_episode)
 {
 	struct monitor mon;
 	struct space a, b;
@@ -775,9 +836,9 @@ NETLINK_TEST(who_sees_the_level)
 
 	ASSERT_EQ(get_monitor(KHEALTHD_CODE_SOCK_RCVBUF, &mon), 0);
 	EXPECT_EQ(mon.netns_cookie, a.cookie);
-	EXPECT_EQ(level_for_nobody(), 0);
-	EXPECT_EQ(level_in(&a), 1);
-	EXPECT_EQ(level_in(&b), 0);
+	EXPECT_EQ(shown_to_nobody(), 0);
+	EXPECT_EQ(shown_in(&a), 1);
+	EXPECT_EQ(shown_in(&b), 0);
 
 	/* That of the initial namespace: everybody's there, and nobody's else. */
 	ASSERT_TRUE(recover());
@@ -785,8 +846,8 @@ NETLINK_TEST(who_sees_the_level)
 	ASSERT_EQ(next(a.fd, &a.family, line, sizeof(line)), 0);
 	ASSERT_TRUE(fill_udp(udp));
 	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
-	EXPECT_EQ(level_for_nobody(), 1);
-	EXPECT_EQ(level_in(&a), 0);
+	EXPECT_EQ(shown_to_nobody(), 1);
+	EXPECT_EQ(shown_in(&a), 0);
 	close_space(&a);
 	close_space(&b);
 	close(udp);
@@ -835,6 +896,17 @@ static int ask(int fd, struct genl_msg *msg, struct answer *answer)
 	return 0;
 }
 
+/* Since 6.2 a command can have a policy of its own for dumps. */
+static bool has_policy_for_dumps(void)
+{
+	unsigned int major, minor;
+	struct utsname name;
+
+	if (uname(&name) || sscanf(name.release, "%u.%u", &major, &minor) != 2)
+		return true;
+	return major > 6 || (major == 6 && minor >= 2);
+}
+
 NETLINK_TEST(malformed)
 {
 	static const struct {
@@ -844,9 +916,9 @@ NETLINK_TEST(malformed)
 		unsigned int code;
 		int error;
 	} cases[] = {
-		{ "code 0", KHEALTHD_A_MONITOR_CODE, 4, 0, -ERANGE },
-		{ "no such code", KHEALTHD_A_MONITOR_CODE, 4, 99, -ERANGE },
-		{ "largest", KHEALTHD_A_MONITOR_CODE, 4, -1, -ERANGE },
+		{ "code 0", KHEALTHD_A_MONITOR_CODE, 4, 0, -ENOENT },
+		{ "no such code", KHEALTHD_A_MONITOR_CODE, 4, 99, -ENOENT },
+		{ "largest", KHEALTHD_A_MONITOR_CODE, 4, -1, -ENOENT },
 		{ "too short", KHEALTHD_A_MONITOR_CODE, 2, 4, -EINVAL },
 		{ "too long", KHEALTHD_A_MONITOR_CODE, 8, 4, -EINVAL },
 		{ "empty", KHEALTHD_A_MONITOR_CODE, 0, 4, -EINVAL },
@@ -904,6 +976,9 @@ NETLINK_TEST(malformed)
 		ASSERT_EQ(ask(fd, &msg, &answer), 0);
 		EXPECT_EQ(answer.error, -EINVAL)
 			TH_LOG("%s: %s", cases[i].name, answer.text);
+		/* What its one policy for both lets pass has no explanation. */
+		if (cases[i].error == -ENOENT && !has_policy_for_dumps())
+			continue;
 		EXPECT_EQ(answer.offset, at);
 		EXPECT_NE(answer.text[0], '\0');
 	}
@@ -972,6 +1047,7 @@ NETLINK_TEST(random_bytes)
 
 static bool has_tracing(void)
 {
+	mkdir(TRACING, 0700);
 	return !access(TRACING "events/khealthd/enable", F_OK);
 }
 
@@ -1031,8 +1107,9 @@ NETLINK_TEST(trace_events)
 {
 	static const char * const same[] = {
 		"code", "seq", "free", "capacity", "low", "high", "crossings",
-		"netns", "netns_cookie", "family", "protocol", "port",
-		"sock_cookie",
+		"crossings_others", "refused", "others", "duration_ms", "netns",
+		"netns_cookie", "family", "protocol", "port", "sock_cookie",
+		"cgroup", "uid",
 	};
 	char line[1024], trace[1024], *text, *start, *exit;
 	long long before, crossings;
@@ -1060,13 +1137,13 @@ NETLINK_TEST(trace_events)
 		  get_count("sock_rcvbuf/crossings") - crossings);
 	EXPECT_EQ(number(trace, "code"), 4);
 	EXPECT_EQ(number(trace, "capacity"), number(line, "capacity"));
-	EXPECT_EQ(number(trace, "capacity") - number(trace, "used"),
-		  number(line, "free"));
-	EXPECT_LT(number(trace, "before"), number(trace, "used"));
+	EXPECT_EQ(number(trace, "free"), number(line, "free"));
+	EXPECT_EQ(number(trace, "key"), number(line, "sock_cookie"));
+	EXPECT_EQ(number(trace, "netns_cookie"), number(line, "netns_cookie"));
 
 	ASSERT_NE(trace_line(text, "khealthd_alert", trace, sizeof(trace)), NULL);
 	EXPECT_EQ(number(trace, "event"), KHEALTHD_EVENT_LOW);
-	EXPECT_EQ(number(trace, "duration_ms"), -1);
+	EXPECT_EQ(number(trace, "state"), KHEALTHD_STATE_LOW);
 	for (i = 0; i < ARRAY_SIZE(same); i++)
 		EXPECT_EQ(number(trace, same[i]), number(line, same[i]))
 			TH_LOG("number %u: %s", i, trace);
@@ -1151,53 +1228,57 @@ NETLINK_TEST(message_is_built)
 
 	trace_allocations("0");
 	write_file(TRACING "events/kmem/filter", "0");
-	self->fd = open_listener(&self->family);
+	self->fd = open_listener_to_all(&self->family);
 }
 
 /* === The log ============================================================== */
 
-/* One line an alert, and the last one says what got none. */
-NETLINK_TEST(log_suppressed)
+/* One line an alert; what the hold-off kept back is in the next one's numbers. */
+NETLINK_TEST(log_lines)
 {
-	char record[2048], line[1024], want[64];
-	long long suppressed = get_count("sock_rcvbuf/suppressed");
-	int kmsg, udp, i, len, lines = 0;
-	bool told = false;
+	char record[2048], line[1024];
+	int kmsg, udp, other, i, len, lines = 0;
+	bool of_others = false;
 
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	ASSERT_GE(kmsg, 0);
 	ASSERT_GE(lseek(kmsg, 0, SEEK_END), 0);
 	udp = open_udp();
+	other = open_udp();
 	ASSERT_GE(udp, 0);
-	ASSERT_TRUE(fill_udp(udp));
-	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
+	ASSERT_GE(other, 0);
 	ASSERT_EQ(set_sysctl("holdoff_ms", "3600000"), 0);
 	for (i = 0; i < 3; i++) {
+		ASSERT_TRUE(fill_udp(udp));
 		drain_udp(udp);
 		ASSERT_TRUE(recover());
-		if (i < 2)
-			ASSERT_TRUE(fill_udp(udp));
 	}
-	ASSERT_TRUE(is_empty(self->fd));
-	ASSERT_EQ(set_sysctl("holdoff_ms", "0"), 0);
+	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
+	EXPECT_TRUE(has_word(line, "event", "low"));
 	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
 	EXPECT_TRUE(has_word(line, "event", "recovered"));
-	EXPECT_EQ(number(line, "crossings"), 2);
+	EXPECT_TRUE(is_empty(self->fd));
 
-	suppressed = get_count("sock_rcvbuf/suppressed") - suppressed;
-	EXPECT_EQ(suppressed, 4);
-	snprintf(want, sizeof(want), ", %lld change(s) suppressed", suppressed);
+	ASSERT_TRUE(fill_udp(other));
+	ASSERT_EQ(next(self->fd, &self->family, line, sizeof(line)), 0);
+	EXPECT_TRUE(has_word(line, "event", "low"));
+	EXPECT_EQ(number(line, "crossings"), 1);
+	EXPECT_EQ(number(line, "crossings_others"), 2);
+	/* The line comes after the message. */
+	ASSERT_TRUE(all_sent());
 	while ((len = read(kmsg, record, sizeof(record) - 1)) > 0) {
 		record[len] = '\0';
-		if (!strstr(record, "khealthd: sock_rcvbuf "))
+		if (!strstr(record, "khealthd: sock_rcvbuf ") ||
+		    strstr(record, " test"))
 			continue;
 		lines++;
-		told = strstr(record, want);
+		of_others = strstr(record, ", 2 of others");
 	}
-	EXPECT_EQ(lines, 2);
-	EXPECT_TRUE(told);
+	EXPECT_EQ(lines, 3);
+	EXPECT_TRUE(of_others);
 	close(kmsg);
 	close(udp);
+	close(other);
 }
 
 int main(int argc, char **argv)
@@ -1210,5 +1291,6 @@ int main(int argc, char **argv)
 		ksft_print_header();
 		ksft_exit_skip("must be root\n");
 	}
+	need_guard(argv);
 	return test_harness_run(argc, argv);
 }

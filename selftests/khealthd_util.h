@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * khealthd's files in /proc/sys and /sys, a helper, and how long to wait for what
- * they say.
+ * they say; and how a test gets below khealthd_guard.
  */
 #ifndef KHEALTHD_UTIL_H
 #define KHEALTHD_UTIL_H
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,9 @@
 
 #define SYSCTL	"/proc/sys/kernel/khealthd/"
 #define SYSFS	"/sys/kernel/khealthd/"
+
+/* A trace of the tests' own: nobody else's is changed. */
+#define TRACING	"/sys/kernel/tracing/instances/khealthd/"
 
 /* Long enough for a slow machine; nobody waits for it if all is well. */
 #define PATIENCE_MS	60000
@@ -132,5 +137,69 @@ static inline int write_helper(const char *dir, const char *path, const char *mo
 		usleep(10000);						\
 	_done;								\
 })
+
+/* Has that file of a process, of strings that end with NULs, @text in it? */
+static inline bool proc_has(const char *path, const char *text)
+{
+	static char data[1 << 16];
+	int fd = open(path, O_RDONLY);
+	ssize_t len = read(fd, data, sizeof(data));
+
+	close(fd);
+	return len > 0 && memmem(data, len, text, strlen(text));
+}
+
+/* How many processes run that are helpers in @dir, or know it? Kill them. */
+static inline int kill_each(const char *dir)
+{
+	char path[PATH_MAX];
+	glob_t found;
+	int n = 0;
+	size_t i;
+	pid_t pid;
+
+	if (glob("/proc/[0-9]*", 0, NULL, &found))
+		return 0;
+	for (i = 0; i < found.gl_pathc; i++) {
+		pid = atoi(found.gl_pathv[i] + strlen("/proc/"));
+		/* A helper, with all that it started. */
+		snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+		if (proc_has(path, dir))
+			n += !kill(-pid, SIGKILL);
+		snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+		if (proc_has(path, dir))
+			n += !kill(pid, SIGKILL);
+	}
+	globfree(&found);
+	return n;
+}
+
+static inline void kill_users(const char *dir)
+{
+	wait_until(!kill_each(dir));
+}
+
+/* Let main() begin again below khealthd_guard, which puts everything back. */
+static inline void need_guard(char **argv)
+{
+	char self[PATH_MAX] = "", guard[PATH_MAX], **args;
+	int n;
+
+	if (getenv("KHEALTHD_DIR"))
+		return;
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		self[0] = '\0';
+	snprintf(guard, sizeof(guard), "%.*s/khealthd_guard",
+		 (int)(strrchr(self, '/') - self), self);
+	for (n = 0; argv[n]; n++)
+		;
+	args = calloc(n + 2, sizeof(*args));
+	memcpy(args + 1, argv, n * sizeof(*args));
+	args[0] = guard;
+	args[1] = self;
+	execv(guard, args);
+	perror(guard);
+	exit(1);
+}
 
 #endif /* KHEALTHD_UTIL_H */

@@ -20,6 +20,8 @@ python3 -c 'import yaml' 2>/dev/null || skip_all "no yaml module"
 for cli in "$KHEALTHD_TREE"/tools/net/ynl/{pyynl/,}cli.py; do
 	[[ -e $cli ]] && break
 done
+[[ -e $cli ]] || skip_all "the kernel tree has no YNL"
+[[ ${KHEALTHD_DIR:-} ]] || exec "${0%/*}/khealthd_guard" "$0" "$@"
 
 ynl() { PYTHONDONTWRITEBYTECODE=1 python3 "$cli" --no-schema --spec "$spec" "$@" 2>&1; }
 
@@ -47,17 +49,16 @@ check()
 }
 
 check "dump" "$(ynl --dump monitor-get)" "'name': 'skb_alloc'" "'name': 'sock_rcvbuf'"
-check "do" "$(ynl --do monitor-get --json '{"code": 4}')" "'code': 'sock-rcvbuf'" \
+check "do" "$(ynl --do monitor-get --json '{"code": 4}')" "'code': 4" \
 	"'name': 'sock_rcvbuf'" "'unit': 'bytes'" "'alerts': $(cat $sysfs/sock_rcvbuf/alerts)"
 check "extended ack" "$(ynl --do monitor-get --json '{"code": 99}')" 'bad-attr.*code'
 
 # It listens for some seconds from when it is ready on, whenever that is.
-out=$(mktemp)
-ynl --subscribe alerts --sleep 3 >"$out" &
+out=$KHEALTHD_DIR/alerts
+ynl --subscribe all-alerts --sleep 3 >"$out" &
 while kill -0 $! 2>/dev/null; do
 	echo 1 >$sysfs/sock_rcvbuf/test
 	sleep 0.2
 done
 check "subscribe" "$(cat "$out")" "'name': 'alert'" "'event': 'test'" "'monitor': 'sock_rcvbuf'"
-rm -f "$out"
 exit $failed
