@@ -2,7 +2,27 @@
 # shellcheck shell=bash
 #
 # Boots a kernel and runs a command in it. The host's file system is the
-# guest's root, read-only; one folder is shared for writing.
+# guest's root, read-only; one folder is shared for writing. The checkout and the
+# cache are in the guest where they are on the host, see guest-init.
+
+# check_place NAME DIR: say at once where they cannot be.
+check_place()
+{
+	[[ ! $2 =~ [^a-zA-Z0-9/._+@~-] ]] ||
+		die "the $1 cannot be in '$2': kernels are built and booted only where the path has letters, digits and /._+@~- alone"
+	((${#2} <= 200)) ||
+		die "the $1 cannot be in $2: the path is too long for a kernel's command line"
+	case $2/ in
+	/ | /dev/ | /dev/shm/ | /etc/ | /run/ | /tmp/ | /var/lib/ | /var/mail/ | /var/spool/ | \
+	/run/host/* | /run/new/* | /run/share/*)
+		die "the $1 cannot be in $2: the guest has something of its own there; a folder elsewhere, or below /tmp, will do" ;;
+	esac
+	[[ ,$(findmnt -nro OPTIONS -T "$2"), != *,noexec,* ]] ||
+		die "the $1 cannot be in $2: no program can be run there (it is mounted noexec)"
+}
+
+check_place checkout "$top"
+check_place cache "$cache"
 
 # boot VM KERNEL MEMORY CPUS SECONDS COMMAND...: returns COMMAND's exit status.
 # What the guest prints on its console comes out here. $boot_share is the shared
@@ -19,7 +39,7 @@ boot()
 	init=$top/scripts/lib/guest-init
 
 	"boot_$vm" "$kernel" "$memory" "$cpus" "$seconds" \
-		"init=$init khealthd_vm=$vm khealthd_share=$boot_share ${boot_append:-}" |
+		"init=$init devtmpfs.mount=0 khealthd_vm=$vm khealthd_top=$top khealthd_cache=$cache khealthd_share=$boot_share ${boot_append:-}" |
 		sed -u 's/\r//g' || true
 
 	if ! status=$(cat "$boot_share/status" 2>/dev/null); then
@@ -31,7 +51,7 @@ boot()
 
 boot_uml()
 {
-	# UML makes a socket and a pid file in ~/.uml, and its memory in $TMPDIR.
+	# UML makes a pid file in ~/.uml, and its memory in $TMPDIR.
 	# shellcheck disable=SC2086 # parameters are words
 	TMPDIR=/tmp timeout --foreground -k 5 "$4" "$1" mem="$2" \
 		root=/dev/root rootfstype=hostfs rootflags=/ ro \

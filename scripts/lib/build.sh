@@ -24,7 +24,7 @@ configure()
 		scripts/kconfig/merge_config.sh -n -O "$out" "$@") \
 		>"$out.config.log" 2>&1 ||
 		die "cannot configure the kernel; see $out.config.log"
-	if grep -qx CONFIG_KHEALTHD=y "$@" && ! grep -qx CONFIG_KHEALTHD=y "$out/.config"; then
+	if grep -qx CONFIG_KHEALTHD=y "$@" && ! grep -qx CONFIG_KHEALTHD=n "$@" && ! grep -qx CONFIG_KHEALTHD=y "$out/.config"; then
 		die "the kernel's configuration lacks CONFIG_KHEALTHD; see $out.config.log"
 	fi
 	echo "$new" >"$out/configured"
@@ -54,15 +54,28 @@ build_kernel()
 	packages build
 	tree=$(build_tree "$base")
 	configure "$arch" "$tree" "$out" \
-		"$fragments"/{guest,khealthd,kunit}.config "${@/#/$fragments/}"
+		"$fragments"/{guest,owners,khealthd,kunit}.config "${@/#/$fragments/}"
 	make_kernel "$label $base" "$arch" "$tree" "$out" "$target"
 }
 
-# The kernel is then in $(uml_out BASE)/linux.
-uml_out() { echo "$cache/build/uml-$1$variant"; }
+# install_modules ARCH BASE OUT: in OUT/modules, if the kernel in OUT has modules.
+install_modules()
+{
+	grep -qx CONFIG_MODULES=y "$3/.config" || return 0
+	make -s -C "$(build_tree "$2")" ARCH="$1" O="$3" INSTALL_MOD_PATH="$3/modules" \
+		modules_install >"$3.log" 2>&1
+}
+
+# The kernel is then in $(uml_out BASE LANE)/linux, its modules are in
+# $(uml_out BASE LANE)/modules. LANE names one more fragment, if any.
+uml_out() { echo "$cache/build/uml-$1${2:+-$2}$variant"; }
 uml_kernel()
 {
-	build_kernel "UML kernel" um "$1" "$(uml_out "$1")" linux uml.config
+	local out
+
+	out=$(uml_out "$@")
+	build_kernel "UML kernel${2:+ ($2)}" um "$1" "$out" all uml.config ${2:+"$2.config"} &&
+		install_modules um "$1" "$out"
 }
 
 # The kernel is then in $(x86_out BASE LANE)/arch/x86/boot/bzImage, its modules
@@ -71,7 +84,7 @@ x86_out() { echo "$cache/build/x86-$1${2:+-$2}$variant"; }
 
 x86_kernel()
 {
-	local out tree
+	local out
 	local -a make_variables=()
 
 	# Few files, so that there is time to watch these closely: khealthd's own,
@@ -81,11 +94,38 @@ x86_kernel()
 		make_variables=('KCSAN_SANITIZE=$(if $(filter kernel/khealthd% net/core,$(obj)),y,n)')
 	out=$(x86_out "$@")
 	build_kernel "x86-64 kernel${2:+ ($2)}" x86_64 "$1" "$out" all \
-		x86.config ${2:+"$2.config"} || return
-	grep -qx CONFIG_MODULES=y "$out/.config" || return 0
-	tree=$(build_tree "$1")
-	make -s -C "$tree" ARCH=x86_64 O="$out" INSTALL_MOD_PATH="$out/modules" \
-		modules_install >"$out.log" 2>&1
+		x86.config ${2:+"$2.config"} &&
+		install_modules x86_64 "$1" "$out"
+}
+
+# off_kernel BASE: the series with the option off, to compare with. It is built where
+# x86_kernel builds, which comes after it: so little is built twice.
+# The kernel is then in $(x86_out BASE off)/arch/x86/boot/bzImage.
+off_kernel()
+{
+	local out off file
+
+	out=$(x86_out "$1") off=$(x86_out "$1" off)
+	build_kernel "x86-64 kernel, khealthd off," x86_64 "$1" "$out" all \
+		x86.config khealthd-off.config || return
+	mkdir -p "$off/arch/x86/boot"
+	for file in vmlinux arch/x86/boot/bzImage; do
+		cp "$out/$file" "$off/$file" || return
+	done
+}
+
+# base_kernel BASE: without the series, to compare with; built once, as the series
+# does not change it.
+# The kernel is then in $(x86_out BASE base)/arch/x86/boot/bzImage.
+base_kernel()
+{
+	local out tree
+
+	out=$(x86_out "$1" base)
+	packages build
+	tree=$(base_tree "$1")
+	configure x86_64 "$tree" "$out" "$fragments"/{guest,owners,kunit,x86}.config
+	make_kernel "x86-64 kernel without the series $1" x86_64 "$tree" "$out" bzImage
 }
 
 # selftests BASE: build and install them; then in $(selftests_out BASE).
@@ -107,6 +147,9 @@ selftests()
 	}
 	! grep -n 'warning:' "${out%/install}.log" >&2 ||
 		die "the selftests build with warnings"
+	# Those that run_kselftest.sh spares a machine that is needed.
+	sed -n 's/^TEST_PROGS_EXTENDED := //p' "$top/selftests/Makefile" | tr ' ' '\n' |
+		sed 's/^/khealthd:/' >>"$out/kselftest-list.txt"
 }
 
 # objects BASE: the objects that hooks are in, for x86-64, with the option in
@@ -114,8 +157,11 @@ selftests()
 # built with W=1, which all goes to check.log.
 objects_out() { echo "$cache/build/objects-$1$variant"; }
 
-objects_hooked=(net/core/{skbuff,sock,dev}.o net/ipv4/{udp,tcp_input}.o
-	net/netlink/af_netlink.o net/packet/af_packet.o)
+objects_ours=(kernel/khealthd/ net/core/khealthd{,_skb}.o)
+objects_hooked=(net/core/{skbuff,sock,dev,neighbour}.o
+	net/ipv4/{udp,raw,tcp_input,tcp_ipv4,inet_connection_sock,inet_fragment}.o
+	net/ipv6/tcp_ipv6.o net/netfilter/nf_conntrack_core.o
+	net/netlink/af_netlink.o net/packet/af_packet.o fs/file_table.o kernel/{fork,pid}.o)
 
 objects()
 {
@@ -127,14 +173,14 @@ objects()
 	local -A option=([off]=khealthd-off [on]=khealthd)
 	for which in off on; do
 		configure x86_64 "$tree" "$out" \
-			"$fragments"/{x86,guest,debug-info,kunit}.config \
-			"$fragments/${option[$which]}.config"
+			"$fragments"/{x86,guest,owners,debug-info}.config \
+			"$fragments/${option[$which]}.config" "$fragments/kunit.config"
 		make_kernel "Objects $1, khealthd $which" x86_64 "$tree" "$out" \
 			"${objects_hooked[@]}" || return
 		mkdir -p "$out/$which"
 		(cd "$out" && cp "${objects_hooked[@]}" "$out/$which")
 	done
-	find "$out"/{kernel/khealthd,net/core/khealthd.o} -name '*.o' -delete
+	(cd "$out" && find "${objects_ours[@]}" -name '*.o' -delete)
 	make -C "$tree" ARCH=x86_64 O="$out" W=1 C=2 -j"$jobs" \
-		kernel/khealthd/ net/core/khealthd.o >"$out/check.log" 2>&1
+		"${objects_ours[@]}" >"$out/check.log" 2>&1
 }

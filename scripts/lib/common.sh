@@ -5,12 +5,14 @@
 
 set -euo pipefail
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-cache=${KHEALTHD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/khealthd}
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+cache=$(realpath -m "${KHEALTHD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/khealthd}")
 jobs=$(nproc)
 default_base=6.12
-bases=(6.12 7.3)
-export top cache jobs default_base bases
+bases=(6.1 6.12 7.3)
+# Compiled and booted each time. The others have the same hooks, and are with --full.
+main_bases=(6.12 7.3)
+export top cache jobs default_base bases main_bases
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -33,13 +33,15 @@ check_base()
 	usage_error "unknown base '$1'; known are: ${bases[*]}"
 }
 
-# Debian's main mirror as this machine's own apt configuration names it.
+# debian_mirror LABEL: Debian's main mirror, or that of its Debian-Security, as this
+# machine's own apt configuration names it.
 debian_mirror()
 {
 	# shellcheck disable=SC2016 # apt-get expands these, not the shell
 	apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' \
 		'Created-By: Packages' |
-		awk -F'|' '$1 == "Debian" && $2 == "Debian" { print $3; exit }'
+		awk -F'|' -v label="$1" \
+			'$1 == "Debian" && $2 == label && !seen++ { print $3 }'
 }
 
 # private_apt COMMAND...: apt-get with lists of our own in the cache, for the
@@ -56,7 +58,7 @@ private_apt_update()
 {
 	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-	mirror=$(debian_mirror)
+	mirror=$(debian_mirror Debian)
 	[[ $mirror ]] || die "the machine's apt configuration names no Debian mirror; run apt-get update first"
 	mkdir -p "$cache"/apt/{lists,archives}/partial
 	printf "deb [signed-by=$keyring] $mirror %s main\n" \
@@ -73,7 +75,8 @@ download_backports()
 download_source()
 {
 	case $1 in
-	6.12)	apt-get -q update && apt-get -q -o APT::Sandbox::User=root \
+	6.1 | 6.12)
+		apt-get -q update && apt-get -q -o APT::Sandbox::User=root \
 			download "linux-source-$1" ;;
 	*)	private_apt_update && private_apt download "linux-source-$1" ;;
 	esac

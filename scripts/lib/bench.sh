@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The parts of scripts/bench. Each boots a guest, in which an instruction is a
+# nanosecond, and makes tables and pictures of what programs in scripts/lib/bench print
+# there. What they print is kept in $raw, and the tables and pictures go to $out.
+
+bench=$top/scripts/lib/bench
+
+# bench_programs SHARE PROGRAM...: build them for the guest.
+bench_programs()
+{
+	local share=$1 program uapi
+
+	shift
+	uapi=$(bench_tree)/include/uapi
+	for program; do
+		gcc -static -O2 -Wall -pthread -I "$top/selftests" -idirafter "$uapi" \
+			-o "$share/$program" "$bench/$program.c" || return
+	done
+}
+
+# The tree that the kernels were built from.
+bench_tree()
+{
+	if [[ $built ]]; then
+		echo "$cache/trees/$base"
+	else
+		build_tree "$base"
+	fi
+}
+
+# The kernel that has the alternatives, too; with --built, if it is there.
+bench_kernel()
+{
+	local kernel
+
+	kernel=$(x86_out "$base" bench)/arch/x86/boot/bzImage
+	[[ -e $kernel ]] || kernel=$(x86_out "$base")/arch/x86/boot/bzImage
+	[[ -e $kernel ]] || die "there is no $kernel; without --built it is built"
+	echo "$kernel"
+}
+
+# bench_boot NAME KERNEL MEMORY SECONDS COMMAND: the guest's /run/share/out becomes
+# $raw/NAME, what it prints is in $raw/NAME.log.
+bench_boot()
+{
+	local name=$1 kernel=$2 memory=$3 seconds=$4 status=0
+
+	shift 4
+	say "$name: in a guest ..."
+	boot_qemu_options="-icount shift=0,sleep=off" \
+	boot_append="norandmaps nokaslr" \
+		boot qemu "$kernel" "$memory" 1 "$seconds" \
+		"echo 1 >/proc/sys/kernel/printk; uname -r; $*" >"$raw/$name.log" || status=$?
+	if ((status)); then
+		tail -n 15 "$raw/$name.log" >&2
+		cp "$boot_share/out" "$raw/$name.failed" 2>/dev/null || true
+		say "$name failed; all of the guest's output is in $raw/$name.log and $name.failed"
+		return "$status"
+	fi
+	cp "$boot_share/out" "$raw/$name"
+}
+
+# with_share COMMAND...: with a folder that is shared with the guest.
+with_share()
+{
+	local boot_share status=0
+
+	boot_share=$(mktemp -d "$cache/share.XXXXXX")
+	"$@" || status=$?
+	rm -rf "$boot_share"
+	return "$status"
+}
+
+khealthd_on='echo 1 >/proc/sys/kernel/khealthd/enabled'
+
+# === cost ====================================================================
+
+# What is compared: the kernel, whether khealthd is on, and below what it runs.
+cost_columns=(none n off on bench kprobe fentry)
+
+# cost_column COLUMN: what the guest prints is then in $raw/cost.COLUMN.
+cost_column()
+{
+	local column=$1 state=off kernel cost_below='' cost_seconds=3000
+
+	case $column in
+	none)	state=none kernel=$(x86_out "$base" base) ;;
+	n)	state=none kernel=$(x86_out "$base" off) ;;
+	off | on)
+		state=$column kernel=$(x86_out "$base") ;;
+	bench)	kernel=$(x86_out "$base" bench) ;;
+	kprobe | fentry)
+		kernel=$(x86_out "$base" bench)
+		watch_programs || return
+		cost_below="/run/share/watch $column /run/share/watch.bpf.o" ;;
+	esac
+	kernel=$kernel/arch/x86/boot/bzImage
+	if [[ $built && ! -e $kernel ]]; then
+		say "cost: no kernel for '$column': not measured"
+		return
+	fi
+	say "cost: $column, in a guest ..."
+	cost_boot "$state" "$kernel" "${cost_rows[@]}" >"$raw/cost.$column.new" || {
+		tail -n 15 "$raw/cost.$column.new" >&2
+		return 1
+	}
+	mv "$raw/cost.$column.new" "$raw/cost.$column"
+}
+
+# An eBPF program, and what attaches it.
+watch_programs()
+{
+	clang -O2 -g -target bpf -D__TARGET_ARCH_x86 -I/usr/include/x86_64-linux-gnu \
+		-c "$bench/watch.bpf.c" -o "$boot_share/watch.bpf.o" &&
+		gcc -O2 -Wall -o "$boot_share/watch" "$bench/watch.c" -lbpf
+}
+
+part_cost()
+{
+	local column
+
+	for column in "${cost_columns[@]}"; do
+		rm -f "$raw/cost.$column"
+		with_share cost_column "$column" || return
+	done
+	python3 "$bench/cost.py" "$raw" "$out"
+}
+
+# bench_quick: the cost table against its limits, as scripts/test qemu has it.
+bench_quick()
+{
+	local status=0
+
+	packages build guest qemu
+	if [[ ! $built ]]; then
+		off_kernel "$base" || return
+		x86_kernel "$base" || return
+	fi
+	cost_measure "$raw/quick" "$(x86_out "$base" off)/arch/x86/boot/bzImage" \
+		"$(x86_out "$base")/arch/x86/boot/bzImage" || return
+	cat "$raw/quick"
+	cost_off_is_a_nop "$raw/quick" || status=1
+	cost_on_is_cheap "$raw/quick" || status=1
+	cost_full_is_cheap "$raw/quick" || status=1
+	return "$status"
+}
+
+# === latency =================================================================
+
+latency_in_guest()
+{
+	[[ $built ]] || selftests "$base" || return
+	bench_boot latency "$(bench_kernel)" 512M 3000 \
+		"$(selftests_out "$base")/khealthd/khealthd_latency >/run/share/out"
+}
+
+part_latency()
+{
+	with_share latency_in_guest || return
+	{
+		echo ",\"median, us\",\"p99, us\",floors"
+		sed -nE 's/^(\w+) +median ([0-9]+) ns, p99 ([0-9]+) ns, ratio (.*)/\1 \2 \3 \4/p' \
+			"$raw/latency" | awk '
+			BEGIN {
+				name["eventfd"] = "floor: an eventfd wakes another process"
+				name["netlink"] = "from a crossing to recv() of the notification"
+				name["spawn"] = "floor: posix_spawn() of the same program"
+				name["helper"] = "from a crossing to the helper in main()"
+			}
+			{ printf "%s,%.1f,%.1f,%s\n", name[$1], $2 / 1000, $3 / 1000, $4 }'
+	} >"$out/latency.csv"
+	say "$out/latency.csv"
+}
+
+# === scale ===================================================================
+
+# Sockets, namespaces, and how many sockets are short at once.
+scales=("1 1 0" "100 1 0" "10000 1 0" "100000 1 0" "100 10 0" "100 100 0"
+	"1000 1 1" "1000 1 10" "1000 1 100" "1000 1 1000")
+
+scale_in_guest()
+{
+	local scale command="$khealthd_on; cd /proc/sys/kernel/khealthd; echo 86400000 >quiet_ms; echo 0 >holdoff_ms"
+
+	bench_programs "$boot_share" scale &&
+	gcc -static -O2 -Wall -o "$boot_share/cost" "$top/scripts/lib/cost.c" || return
+	for scale in "${scales[@]}"; do
+		# Off and on again: nothing is left of the one before.
+		command+="; echo 0 >enabled; sleep 1; echo 1 >enabled"
+		command+="; /run/share/scale $scale /run/share/cost udp4 udp4_short udp4_full || exit"
+	done
+	bench_boot scale "$(x86_out "$base")/arch/x86/boot/bzImage" 1G 6000 \
+		"{ $command; } >/run/share/out"
+}
+
+part_scale()
+{
+	with_share scale_in_guest || return
+	awk '
+		function row() {
+			if (scale)
+				printf "%s,%s,%s,%s,%s,%s\n", scale, udp4, udp4_short, full, alert, ss
+		}
+		BEGIN { print "sockets,namespaces,short at once,a packet,\"a packet, low\",\"a packet, dropped\",\"alert, us\",\"``ss -uam``, us\"" }
+		/^scale / { row(); gsub(/[a-z]+=/, ""); scale = $2 "," $3 "," $4 }
+		/^alert:/ { alert = sprintf("%.1f", $2 / 1000) }
+		/^ss:/ { ss = sprintf("%.0f", $2 / 1000) }
+		/^udp4:/ { udp4 = $2 }
+		/^udp4_short:/ { udp4_short = $2 }
+		/^udp4_full:/ { full = $2 }
+		END { row() }' "$raw/scale" >"$out/scale.csv"
+	say "$out/scale.csv"
+}
+
+# === footprint ===============================================================
+
+# grown t|d: bytes of text or data more than with the option off, without unit tests,
+# which the kernels for tests have.
+grown()
+{
+	local on off
+
+	on=$(x86_out "$base") off=$(x86_out "$base" off)
+	"$(bench_tree)/scripts/bloat-o-meter" "-$1" "$off/vmlinux" "$on/vmlinux" |
+		awk -v tests="$(nm "$on"/kernel/khealthd/tests/*.o | awk 'NF == 3 { print $3 }')" '
+			BEGIN { split(tests, names, "\n"); for (i in names) test[names[i]] }
+			NF == 4 && $4 ~ /^[+-]/ && !($1 in test) { sum += $4 }
+			END { print sum + 0 }'
+}
+
+per_cpu() { size -A "$1" | awk '$1 == ".data..percpu" { print $2 }'; }
+
+# Structures that hooks are near to, and whether they are as they were.
+structures()
+{
+	local out name size
+
+	out=$(objects_out "$base")
+	[[ $built ]] || objects "$base" || return
+	[[ -e $out/on/dev.o ]] || return 0
+	for name in sock sk_buff softnet_data net_device; do
+		size=$(pahole -C "$name" "$out/on/dev.o" | sed -n 's/.* size: \([0-9]*\),.*/\1/p')
+		diff -q <(pahole -C "$name" "$out/off/dev.o") \
+			<(pahole -C "$name" "$out/on/dev.o") >/dev/null &&
+			echo "\"struct $name, bytes more than the $size there are\",0" ||
+			echo "struct $name,changed"
+	done
+}
+
+idle_in_guest()
+{
+	# shellcheck disable=SC2016 # the guest expands it
+	bench_boot idle "$(x86_out "$base")/arch/x86/boot/bzImage" 512M 600 \
+		"$khealthd_on"'; sleep 10; pid=$(pgrep -x khealthd)
+		switches() { awk "/_switches/ { n += \$2 } END { print n }" /proc/$pid/status; }
+		before=$(switches); sleep 3600; echo $(($(switches) - before)) >/run/share/out'
+}
+
+part_footprint()
+{
+	with_share idle_in_guest || return
+	{
+		echo "CONFIG_KHEALTHD=y in place of n,"
+		echo "\"text, bytes more\",$(grown t)"
+		echo "\"data, read-only and zeroed data, bytes more\",$(grown d)"
+		echo "\"per-CPU data, bytes more\",$(($(per_cpu "$(x86_out "$base")/vmlinux") - $(
+			per_cpu "$(x86_out "$base" off)/vmlinux")))"
+		structures
+		echo "\"on, wake-ups of the thread in an idle hour\",$(cat "$raw/idle")"
+	} >"$out/footprint.csv"
+	say "$out/footprint.csv"
+}
+
+# === caught, picture =========================================================
+
+# caught_in_guest N: a part of the bursts, with a seed of its own.
+caught_in_guest()
+{
+	bench_programs "$boot_share" caught &&
+	bench_boot "caught.$1" "$(bench_kernel)" 512M 18000 \
+		"$khealthd_on; /run/share/caught $(((bursts + caught_guests - 1) / caught_guests)) $1 >/run/share/out"
+}
+
+# So many guests at once: each is a process with one CPU.
+caught_guests=4
+
+part_caught()
+{
+	local n status=0
+	local -a guests=()
+
+	rm -f "$raw"/caught.[0-9]
+	for ((n = 1; n <= caught_guests; n++)); do
+		with_share caught_in_guest "$n" &
+		guests+=($!)
+	done
+	for n in "${guests[@]}"; do
+		wait "$n" || status=1
+	done
+	((status == 0)) || return
+	python3 "$bench/caught.py" "$out" "$raw" "$raw"/caught.[0-9] || return
+	plot caught
+}
+
+picture_in_guest()
+{
+	bench_programs "$boot_share" picture &&
+	bench_boot picture "$(bench_kernel)" 512M 600 \
+		"$khealthd_on; /run/share/picture >/run/share/out"
+}
+
+part_picture()
+{
+	with_share picture_in_guest || return
+	python3 "$bench/picture.py" "$raw/picture" "$raw" || return
+	plot picture
+}
+
+# plot NAME: scripts/lib/bench/NAME.gp draws what is in $raw. Nothing in a picture is
+# of the day on which it was drawn, and mails have no long lines.
+plot()
+{
+	(cd "$raw" && gnuplot -c "$bench/$1.gp" "$raw/$1.svg") || return
+	sed 's/[[:space:]]*$//; /^$/d' "$raw/$1.svg" >"$out/$1.svg"
+	say "$out/$1.svg"
+}
+
+# === All of it ===============================================================
+
+bench_kernels()
+{
+	[[ ! $built ]] || return 0
+	base_kernel "$base" && off_kernel "$base" && x86_kernel "$base" && x86_kernel "$base" bench
+}
+
+# What the numbers are of.
+write_versions()
+{
+	local emulator
+
+	emulator=$(unpacked emulator download_backports)/usr/bin/qemu-system-x86_64
+	{
+		echo "what,version"
+		echo "kernel,$(sed -n '/^[0-9]\+[.][0-9]\+[.]/{p;q}' "$raw/picture.log" 2>/dev/null || echo "$base")"
+		echo "khealthd,$(awk '/^## / { print $2; exit }' "$top/CHANGES")"
+		echo "compiler,$(gcc --version | head -n 1 | sed 's/,/ /g')"
+		echo "QEMU,$("$emulator" --version | sed -n '1s/.*version \([^ ]*\).*/\1/p')"
+		echo "date,$(date -u +%F)"
+	} >"$out/versions.csv"
+}
