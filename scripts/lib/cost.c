@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -35,6 +36,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
@@ -143,18 +145,32 @@ static void udp4_full(void)
 		send_only();
 }
 
+/* Into a new network namespace; come_back() to the one that this returns. */
+static int go_away(void)
+{
+	int home = open("/proc/self/ns/net", O_RDONLY);
+
+	check(!unshare(CLONE_NEWNET), "unshare");
+	return home;
+}
+
+static void come_back(int home)
+{
+	check(!setns(home, CLONE_NEWNET), "setns");
+	close(home);
+}
+
 /* From another namespace, and by way of a CPU's backlog, as RPS wants it. */
 static void across_veth(void)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET };
-	int home = open("/proc/self/ns/net", O_RDONLY);
 	socklen_t len = sizeof(addr);
+	int home = go_away();
 
-	check(!unshare(CLONE_NEWNET), "unshare");
 	tx = socket(AF_INET, SOCK_DGRAM, 0);
 	check(!system("ip link add cost1 type veth peer name cost0 netns 1"), "ip link");
 	check(!system("ip address add 192.0.2.2/24 dev cost1; ip link set cost1 up"), "cost1");
-	check(!setns(home, CLONE_NEWNET), "setns");
+	come_back(home);
 	check(!system("ip address add 192.0.2.1/24 dev cost0; ip link set cost0 up"), "cost0");
 	check(!system("echo 1 >/sys/class/net/cost0/queues/rx-0/rps_cpus"), "rps_cpus");
 	rx = socket(AF_INET, SOCK_DGRAM, 0);
@@ -328,12 +344,134 @@ static void nothing(void)
 {
 }
 
+/* === Rows of the second series =========================================== */
+
 static void file(void)
 {
 	int fd = open("/dev/null", O_RDONLY);
 
 	check(fd >= 0, "open");
 	close(fd);
+}
+
+static void task(void)
+{
+	pid_t pid = vfork();
+
+	if (!pid)
+		_exit(0);
+	check(pid > 0 && waitpid(pid, NULL, 0) == pid, "vfork");
+}
+
+/* Each packet in two fragments. */
+static void fragments(void)
+{
+	int home = go_away();
+
+	check(!system("ip link set lo mtu 300 up"), "ip link");
+	udp4();
+	come_back(home);
+}
+
+/* Each packet is of a new connection, for the last one ended at once. */
+static void conntrack(void)
+{
+	int home = go_away();
+
+	check(!system("ip link set lo up;"
+		      "nft 'table ip cost { chain cost { type filter hook output priority 0;"
+		      " ct state new accept; }; }' &&"
+		      "cd /proc/sys/net/netfilter && echo 0 >nf_conntrack_udp_timeout &&"
+		      "echo 0 >nf_conntrack_udp_timeout_stream"), "nft");
+	udp4();
+	come_back(home);
+}
+
+static struct sockaddr_in server, client;
+
+static void bound_to(int fd, struct sockaddr_in *addr)
+{
+	socklen_t len = sizeof(*addr);
+
+	addr->sin_family = AF_INET;
+	addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	check(!bind(fd, (struct sockaddr *)addr, len), "bind");
+	check(!getsockname(fd, (struct sockaddr *)addr, &len), "getsockname");
+}
+
+static void listener(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	rx = socket(AF_INET, SOCK_STREAM, 0);
+	bound_to(rx, &server);
+	check(!listen(rx, 100), "listen");
+	/* The same port each time: the kernel does not have to look for one. */
+	bound_to(fd, &client);
+	close(fd);
+}
+
+static void connection(void)
+{
+	int from = socket(AF_INET, SOCK_STREAM, 0), to;
+	struct linger reset = { .l_onoff = 1 };
+
+	bound_to(from, &client);
+	check(!connect(from, (struct sockaddr *)&server, sizeof(server)), "connect");
+	to = accept(rx, NULL, NULL);
+	check(to >= 0, "accept");
+	check(!setsockopt(from, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), "SO_LINGER");
+	close(from);
+	close(to);
+}
+
+static struct {
+	struct nlmsghdr head;
+	struct ndmsg neighbour;
+	struct rtattr dst;
+	struct in_addr addr;
+	struct rtattr lladdr;
+	unsigned char mac[8];
+} request = {
+	.neighbour.ndm_family = AF_INET,
+	.neighbour.ndm_state = NUD_STALE,
+	.dst = { RTA_LENGTH(sizeof(struct in_addr)), NDA_DST },
+	.lladdr = { RTA_LENGTH(6), NDA_LLADDR },
+	.mac = { 2 },
+};
+
+static void dummy_device(void)
+{
+	int home = go_away();
+
+	check(!system("ip link add cost2 type dummy; ip link set cost2 up"), "ip link");
+	request.neighbour.ndm_ifindex = if_nametoindex("cost2");
+	request.addr.s_addr = inet_addr("192.0.2.3");
+	tx = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+	come_back(home);
+}
+
+static void ask(unsigned int type, unsigned int flags)
+{
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr error;
+		char more[64];
+	} answer;
+
+	request.head.nlmsg_len = sizeof(request);
+	request.head.nlmsg_type = type;
+	request.head.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+	check(send(tx, &request, sizeof(request), 0) == sizeof(request), "send");
+	check(recv(tx, &answer, sizeof(answer), 0) > 0, "recv");
+	errno = -answer.error.error;
+	check(answer.head.nlmsg_type == NLMSG_ERROR && !errno, "rtnetlink");
+}
+
+static void neighbour(void)
+{
+	ask(RTM_NEWNEIGH, NLM_F_CREATE);
+	ask(RTM_DELNEIGH, 0);
 }
 
 static const struct row {
@@ -357,7 +495,12 @@ static const struct row {
 	{ "ring",	ring,		ring_send_and_receive },
 	{ "ring_short",	ring_short,	ring_send_and_receive },
 	{ "ring_full",	ring_full,	packet_send },
+	{ "accept",	listener,	connection },
+	{ "conntrack",	conntrack,	send_and_receive },
+	{ "neighbour",	dummy_device,	neighbour },
+	{ "fragments",	fragments,	send_and_receive },
 	{ "file",	nothing,	file },
+	{ "task",	nothing,	task },
 };
 
 /* === Measuring =========================================================== */

@@ -20,7 +20,14 @@
 #   ring         as packet, with a ring for what is received (TPACKET_V2)
 #   ring_short   the same, with 30 of 32 frames taken
 #   ring_full    as packet, but dropped as the ring is full
+#   accept       a TCP connection on lo is made, accepted and reset
+#   conntrack    as udp4, with connection tracking; each packet is a new connection
+#   neighbour    an entry of the neighbour table is made and deleted, by rtnetlink
+#   fragments    as udp4, in two fragments
 #   file         a file is opened and closed
+#   task         vfork(), and the child exits
+#
+# The last six are what the second series watches.
 #
 # --rows does only some of them. A row's number is what most of its batches agree
 # on. "?" behind it says that these are less than half: then it cannot be compared.
@@ -44,7 +51,8 @@ if [[ ${BASH_SOURCE[0]} = "$0" ]]; then
 fi
 
 cost_rows=(udp4 udp6 udp4_half udp4_short udp4_full veth tcp raw raw_short netlink
-	netlink_short packet packet_short ring ring_short ring_full file)
+	netlink_short packet packet_short ring ring_short ring_full accept conntrack neighbour
+	fragments file task)
 cost_states=(none off on)
 
 # cost_boot STATE KERNEL ARGUMENT...: run cost.c in the guest, with $boot_share;

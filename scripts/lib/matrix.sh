@@ -30,10 +30,12 @@ is_set() { grep -qE "^CONFIG_$2=[ym]$" "$1/.config"; } # OUT OPTION
 matrix_targets() # OUT
 {
 	! is_set "$1" KHEALTHD || echo "${objects_ours[0]}"
+	printf '%s\n' fs/file_table.o kernel/{fork,pid}.o
 	is_set "$1" NET || return 0
 	! is_set "$1" KHEALTHD || printf '%s\n' "${objects_ours[@]:1}"
 	printf '%s\n' net/core/{skbuff,sock,dev}.o net/netlink/af_netlink.o
-	! is_set "$1" INET || printf '%s\n' net/ipv4/{udp,raw,tcp_input,tcp_ipv4}.o
+	! is_set "$1" INET || printf '%s\n' net/core/neighbour.o net/ipv4/{udp,raw,tcp_input,tcp_ipv4,inet_connection_sock,inet_fragment}.o
+	! is_set "$1" NF_CONNTRACK || echo net/netfilter/nf_conntrack_core.o
 	! is_set "$1" PACKET || echo net/packet/af_packet.o
 	! is_set "$1" VSOCKETS_LOOPBACK || echo net/vmw_vsock/virtio_transport_common.o
 }
@@ -55,7 +57,7 @@ matrix_builds()
 		tail -n 30 "$out.log"
 		return 1
 	}
-	! grep -E '(khealthd|net/(core|ipv4|netlink|packet|vmw_vsock))[^ ]*: warning:' "$out.log" |
+	! grep -E '(khealthd|(fs|kernel|net/(core|ipv4|netlink|netfilter|packet|vmw_vsock)))[^ ]*: warning:' "$out.log" |
 		grep -E khealthd
 }
 
@@ -65,7 +67,7 @@ modules_have_all() # OUT
 	local lacking
 
 	lacking=$(comm -23 \
-		<(nm -u "$1"/net/{packet,vmw_vsock}/*.o | awk '/khealthd/ { print $2 }' | sort -u) \
+		<(nm -u "$1"/net/{packet,vmw_vsock,netfilter}/*.o | awk '/khealthd/ { print $2 }' | sort -u) \
 		<(nm "$1"/{kernel/khealthd,net/core}/*.o |
 			sed -n 's/.* __ksymtab_\(.*khealthd.*\)/\1/p' | sort -u))
 	[[ ! $lacking ]] || { echo "not exported: $lacking"; return 1; }
@@ -105,7 +107,7 @@ off_is_identical() # BASE
 	for which in "${!trees[@]}"; do
 		out=$(matrix_out "$1" "$which")
 		tree=${trees[$which]}
-		configure x86_64 "$tree" "$out" "$fragments"/{x86,guest,khealthd-off}.config
+		configure x86_64 "$tree" "$out" "$fragments"/{x86,guest,owners,khealthd-off}.config
 		make -C "$tree" ARCH=x86_64 O="$out" -j"$jobs" "${objects_hooked[@]}" \
 			>"$out.log" 2>&1 || { tail -n 30 "$out.log"; return 1; }
 	done
