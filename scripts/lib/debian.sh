@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Debian's own source package with the series in it, as
-# docs/packaging.md describes it: up to where its build rules have
-# patched and configured the kernel.
+# Debian's own source package with the series in it, as PACKAGING.md describes it: up
+# to where its build rules have patched and configured the kernel.
 
-debian_suite=trixie
+debian_suite=bookworm-security
 debian_flavour=amd64_none_amd64
 
-# debian_source DIR: unpack Debian's package "linux" there, without its patches yet.
+# debian_source DIR: unpack Debian 12's package "linux-6.12", which our source of that
+# base is from, there, without its patches yet.
 debian_source()
 {
 	local dir=$cache/releases/debian keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 	mkdir -p "$dir" "$cache/releases/apt"/{lists,archives}/partial
-	echo "deb-src [signed-by=$keyring] $(debian_mirror Debian) $debian_suite main" \
+	echo "deb-src [signed-by=$keyring] $(debian_mirror Debian-Security) $debian_suite main" \
 		>"$cache/releases/apt/sources.list"
-	release_apt get update
-	(cd "$dir" && release_apt get source --download-only "linux/$debian_suite")
+	release_apt get update || return
+	# Of an older version; the archives of a newer one may be the same.
+	rm -f "$dir"/*.dsc
+	(cd "$dir" && release_apt get source --download-only linux-6.12) || return
 	rm -rf "$1"
-	dpkg-source --skip-patches -x "$dir"/linux_*.dsc "$1"
+	dpkg-source --skip-patches -x "$dir"/linux-6.12_*.dsc "$1"
 }
 
 # put_series EXPORT TREE: what a packager does by hand.
@@ -49,5 +51,8 @@ debian_package()
 	QUILT_PATCHES=debian/patches quilt push -a -q --fuzz=0 || return
 	debian/bin/gencontrol.py || return
 	make -f debian/rules.gen "setup_$debian_flavour" || return
-	grep -hx 'CONFIG_KHEALTHD=y' debian/build/build_*/.config
+	# As it is in the fragment, each symbol that is asked for.
+	grep CONFIG "$dir/export/khealthd.config" | sed '/_KUNIT_TEST/d' >"$dir/wanted"
+	grep -Fxh -f "$dir/wanted" debian/build/build_*/.config | sort -u |
+		diff <(sort -u "$dir/wanted") -
 }

@@ -26,14 +26,15 @@ files_of()
 	git -C "$repo" archive "$1" "${@:3}" | tar -C "$2" -xf -
 }
 
-# prefix BASE: the newest kernel's is for posting, the others' for carrying.
+# prefix BASE FOLDER: the newest kernel's is for posting, the others' for carrying. The
+# second series is not all for the network's maintainers.
 prefix()
 {
 	local version
 
 	version=$(version)
 	if [[ $1 = "$newest_base" ]]; then
-		echo "PATCH net-next v${version%%.*}"
+		echo "PATCH$([[ $2 = second ]] || echo " net-next") v${version%%.*}"
 	else
 		echo "PATCH $1 v${version%%.*}"
 	fi
@@ -45,7 +46,7 @@ mails()
 {
 	local base=$1 from=$2 to=$3 dir=$4 cover=$5 ident
 	local -a options=(--zero-commit --no-signature --abbrev=12 --thread=shallow
-		--subject-prefix="$(prefix "$base")")
+		--subject-prefix="$(prefix "$base" "${dir##*/}")")
 
 	# The cover letter is of whoever posts it, and as old as the last patch: the
 	# same series is the same mails.
@@ -62,7 +63,7 @@ mails()
 	# 'git am *.patch' is not to take the letter for a patch.
 	[[ ! $cover ]] || mv "$dir/0000-cover-letter.patch" "$dir/0000-cover-letter"
 	python3 "$top/scripts/lib/mails.py" --cover "$cover" \
-		--id "$(version).$(git -C "$repo" rev-parse --short=12 "$to")" \
+		--id "$(version).$(git -C "$repo" rev-parse "$to^{tree}" | cut -c-12)" \
 		${maintainers_tree:+--maintainers "$maintainers_tree"} "$dir"
 }
 

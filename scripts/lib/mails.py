@@ -18,9 +18,13 @@ def unfold(header):
     return re.sub(r'\n[ \t]+', ' ', header)
 
 
-def same_each_time(header, number):
-    """git takes the time of day: <cover.TIME.git.MAIL>, <COMMIT.TIME.git.MAIL>"""
-    return re.sub(r'<(\w+)\.\d+\.git\.([^<>]*)>', rf'<\1.{number}.\2>', header)
+OF_GIT = r'<(\w+)\.\d+\.git\.([^<>]*)>'
+
+
+def same_each_time(header, names, number):
+    """git takes the commit and the time of day: <cover.TIME.git.MAIL>,
+    <COMMIT.TIME.git.MAIL>; we the number of the mail."""
+    return re.sub(OF_GIT, lambda m: f'<{names[m[1]]}.{number}.{m[2]}>', header)
 
 
 def declared(header, body):
@@ -76,11 +80,13 @@ def main():
 
     mails = sorted(args.dir.glob('0*'))
     everybody = [], []
+    names = {re.search(f'^Message-I[Dd]: {OF_GIT}', mail.read_text(), re.M)[1]: mail.name[:4]
+             for mail in mails}
     # The cover letter comes last: it goes to all.
     for mail in sorted(mails, key=lambda mail: mail.name.startswith('0000-')):
         header, body = mail.read_text().split('\n\n', 1)
         start, header = header.split('\n', 1)
-        header = declared(same_each_time(unfold(header), args.id), body)
+        header = declared(same_each_time(unfold(header), names, args.id), body)
         is_cover = mail.name.startswith('0000-')
         if is_cover:
             header, body = with_letter(header, body, args.cover)

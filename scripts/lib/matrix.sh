@@ -16,7 +16,7 @@ matrix_rows=(
 	"real time|x86_64||SMP=y PREEMPT_VOLUNTARY=n PREEMPT_RT=y"
 	"without network|x86_64||NET=n"
 	"without TCP/IP|x86_64||INET=n"
-	"without sysctl|x86_64||SYSCTL=n PROC_SYSCTL=n"
+	"without sysctl|x86_64||SYSCTL=n PROC_SYSCTL=n KHEALTHD=n"
 	"without modules|x86_64||MODULES=n"
 	"protocols as modules|x86_64||MODULES=y PACKET=m VSOCKETS=m VSOCKETS_LOOPBACK=m IP_SCTP=m NETFILTER=y NETFILTER_ADVANCED=y NF_CONNTRACK=m"
 	"KUnit as a module|x86_64||MODULES=y KUNIT=m"

@@ -76,7 +76,7 @@ release_tree()
 	if [[ "$(printf '%s\n' "${new[@]}")" != "$(cat "$tree.files" 2>/dev/null)" ]]; then
 		rm -rf "$tree" "$tree.deb"
 		mkdir -p "$tree" "$tree.deb"
-		(cd "$tree.deb" && release_apt get download "linux-source-$1=$3") >&2
+		(cd "$tree.deb" && release_apt get download "linux-source-$1=$3") >&2 || return
 		deb=$(echo "$tree.deb"/*.deb)
 		# A file that a release lacks is for git am to complain about.
 		files=("${new[@]/#/linux-source-$1/}")
@@ -88,7 +88,7 @@ release_tree()
 		git -C "$tree" config gc.auto 0
 		git -C "$tree" add -Af .
 		git -C "$tree" -c user.name=khealthd -c user.email=khealthd@localhost \
-			commit -q -m "linux-source-$1 $3"
+			commit -q -m "linux-source-$1 $3" || return
 		git -C "$tree" branch base
 		printf '%s\n' "${new[@]}" >"$tree.files"
 	fi
@@ -103,7 +103,7 @@ applies_to()
 {
 	local tree
 
-	tree=$(release_tree "$@")
+	tree=$(release_tree "$@") || return
 	apply_series "$4" "$tree"
 	check_hooks "$tree"
 }
@@ -128,6 +128,7 @@ readme_is_true() # SEEN GOOD
 {
 	local release wrong=0
 
+	[[ $(readme_table) ]] || { echo "README has no table of kernels"; return 1; }
 	for release in $(readme_table | grep -oE '\<[0-9]+\.[0-9]+(\.|~rc)[0-9]+\>'); do
 		if grep -qxF "$release" "$1" && ! grep -qxF "$release" "$2"; then
 			echo "README has $release"

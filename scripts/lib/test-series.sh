@@ -111,20 +111,22 @@ same_tree() # DIR NAME
 
 mails_are_threaded() # BASE DIR
 {
-	local mail cover
+	local mail cover folder letter
 
-	for mail in "$2"/export/series/0*; do
-		grep -qi '^Message-ID: <.*@.*>$' "$mail"
-		grep -q "^Subject: \[$(prefix "$1") [0-9]*/[0-9]*\] " "$mail"
-		sed -n '/^index /p' "$mail" | none grep -vE '^index [0-9a-f]{12}\.\.[0-9a-f]{12}( |$)'
-		[[ ! ${cover:-} ]] || grep -qxF "In-Reply-To: $cover" "$mail"
-		cover=${cover:-$(sed -n 's/^Message-I[Dd]: //p;T;q' "$mail")}
+	for folder in series second; do
+		cover=''
+		for mail in "$2/export/$folder"/0*; do
+			grep -qi '^Message-ID: <.*@.*>$' "$mail"
+			grep -q "^Subject: \[$(prefix "$1" "$folder") [0-9]*/[0-9]*\] " "$mail"
+			sed -n '/^index /p' "$mail" |
+				none grep -vE '^index [0-9a-f]{12}\.\.[0-9a-f]{12}( |$)'
+			[[ ! $cover ]] || grep -qxF "In-Reply-To: $cover" "$mail"
+			cover=${cover:-$(sed -n 's/^Message-I[Dd]: //p;T;q' "$mail")}
+		done
+		letter=$top/patches/$([[ $folder = second ]] && echo 0100 || echo 0000)-cover-letter
+		grep -F "$(head -n 1 "$letter")" "$2/export/$folder/0000-cover-letter"
+		none grep -F '*** ' "$2/export/$folder/0000-cover-letter"
 	done
-	[[ ! -e $top/patches/0000-cover-letter ]] || {
-		grep -F "$(head -n 1 "$top/patches/0000-cover-letter")" \
-			"$2"/export/series/0000-cover-letter
-		none grep -F '*** ' "$2"/export/series/0000-cover-letter
-	}
 	# What is to be run stays so.
 	grep -q '^new file mode 100755$' "$2"/export/series/*.patch
 }
@@ -228,6 +230,18 @@ checkpatch_export() # BASE DIR
 	return $bad
 }
 
+# The files say nothing of who exported them, or when.
+same_again() # BASE DIR
+{
+	git config -f "$2/gitconfig" user.name 'Somebody Else'
+	git config -f "$2/gitconfig" user.email else@example.org
+	git config -f "$2/gitconfig" format.signOff true
+	git config -f "$2/gitconfig" diff.noprefix true
+	GIT_CONFIG_GLOBAL=$2/gitconfig GIT_COMMITTER_DATE='2001-01-01T00:00:00+0000' \
+		"$2/project/scripts/export" "$1" "$2/again"
+	diff "$2"/{export,again}/SHA256SUMS
+}
+
 # Who carries version 1.0 is told what differs in the next one.
 since_says() # BASE DIR
 {
@@ -314,6 +328,8 @@ series_on() # BASE
 		strict_check "checkpatch --strict of $base takes the mails" checkpatch_export "$base" "$dir"
 		strict_check "MAINTAINERS of $base has the entry in its place" maintainers_entry "$base" "$dir"
 	fi
+	[[ $base != "$newest_base" ]] ||
+		strict_check "another export of $base has the same files" same_again "$base" "$dir"
 	[[ $base != "$newest_base" ]] ||
 		strict_check "an export says what changed since a version" since_says "$base" "$dir"
 	rm -rf "$dir"
