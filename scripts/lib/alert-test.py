@@ -26,8 +26,8 @@ from alert import world                                     # noqa: E402
 
 def modules(where):
     # pylint: disable=import-outside-toplevel
-    from alert import (test_table, test_send, test_say, test_tool)
-    found = [test_table, test_send, test_say, test_tool]
+    from alert import (test_table, test_send, test_lost, test_say, test_tool)
+    found = [test_table, test_send, test_lost, test_say, test_tool]
     if where == "guest":
         from alert import test_guest
         found = [test_guest, test_send]

@@ -38,19 +38,20 @@ static void forget(const char *output, const struct waiting *w)
 	waiting_name(w, name, sizeof(name));
 	if (dir < 0)
 		return;
-	unlinkat(dir, name, 0);
+	spool_remove(dir, output, name);
 	close(dir);
 }
 
 /*
  * What waits of the same instance may be void now: a low that did not last, or for
- * Alertmanager all that is older. Returns whether a low was cancelled.
+ * Alertmanager all that is older. Returns why the new one is not to be sent, or NULL.
  */
-static bool supersede(const char *output, struct json_object *entry,
-		      const struct waiting *new, time_t now)
+static const char *supersede(const char *output, struct json_object *entry,
+			     const struct waiting *new, time_t now)
 {
-	bool latest = !strcmp(output, "alertmanager"), cancelled = false;
 	bool worse = json_int(entry, "over") || new->rank == 0;
+	bool latest = !strcmp(output, "alertmanager");
+	const char *void_for = NULL;
 	struct waiting *list;
 	unsigned int number = waiting_list(output, &list), i;
 
@@ -59,34 +60,43 @@ static bool supersede(const char *output, struct json_object *entry,
 
 		if (list[i].key != new->key || !new->key)
 			continue;
-		if (early && worse && list[i].rank == event_rank("low"))
-			cancelled = true;
-		else if (!latest || list[i].time > new->time)
+		if (early && worse && list[i].rank == event_rank("low")) {
+			if (new->rank == event_rank("recovered"))
+				void_for = "it was short";
+		} else if (!latest) {
 			continue;
+		} else if (!waiting_newer(new, &list[i]) &&
+			   list[i].time <= (uint64_t)now) {
+			if (list[i].seq != new->seq)
+				void_for = "there is a newer one";
+			continue;
+		}
 		forget(output, &list[i]);
 	}
 	free(list);
-	return cancelled;
+	return void_for;
 }
 
-/* No more than so many wait: the last in the order go. */
+/* No more than so many wait: the least of them go, however often they were tried. */
 static void bound(const char *output)
 {
 	unsigned int most = conf_num("waiting_max"), number;
 	struct waiting *list;
 
 	number = waiting_list(output, &list);
-	if (number > most)
+	if (number > most) {
 		complain("%s: %u message(s) are given up: too many wait", output,
 			 number - most);
+		qsort(list, number, sizeof(*list), waiting_worse);
+	}
 	while (number > most)
 		forget(output, &list[--number]);
 	free(list);
 }
 
 /*
- * A link where the message is already, or else a copy where there is room for it.
- * False: it is in no queue.
+ * A link where the message is already, if it is in a spool, or else a copy where
+ * there is room for it. False: it is in no queue.
  */
 static bool put(const char *output, unsigned int base, const struct waiting *w,
 		int spool, const char *from, struct json_object *entry)
@@ -108,8 +118,8 @@ static bool put(const char *output, unsigned int base, const struct waiting *w,
 		close(dir);
 	}
 	if (!done)
-		complain("%s: a message cannot be put into the queue: it stays in the spool",
-			 output);
+		complain("%s: a message cannot be put into the queue%s", output,
+			 from ? ": it stays in the spool" : "");
 	return done;
 }
 
@@ -127,23 +137,23 @@ static bool accept_for(const char *output, struct json_object *entry,
 	};
 	uint64_t least = strcmp(output, "log") ? conf_num("min_duration") : 0;
 	uint64_t lasted = json_int(entry, "duration_ms") / 1000;
-	bool cancelled;
+	const char *void_for;
 
 	if (!output_wants(output, event)) {
 		result_set(output, entry, "off");
 		return true;
 	}
-	cancelled = supersede(output, entry, &w, now);
+	void_for = supersede(output, entry, &w, now);
+	if (void_for) {
+		result_set(output, entry, "not sent: %s", void_for);
+		return true;
+	}
 	if (!strcmp(event, "low") && lasted < least) {
 		if (json_int(entry, "over")) {
 			result_set(output, entry, "not sent: it was short");
 			return true;
 		}
 		w.due = w.time + least - lasted;
-	}
-	if (cancelled && !strcmp(event, "recovered")) {
-		result_set(output, entry, "not sent: it was short");
-		return true;
 	}
 	if (!limit_pass(output, entry, now)) {
 		result_set(output, entry, "held back by the limit");
@@ -182,59 +192,60 @@ static void clear_half(int spool, const char *name)
 		unlinkat(spool, name, 0);
 }
 
-/* What stays in the spool is for the next run: it may be that there is room then. */
+/* False: it stays there. */
+static bool accept_file(unsigned int base, int spool, const char *name)
+{
+	struct json_object *entry = entry_load(spool, name);
+	bool accepted = true;
+
+	if (entry) {
+		accepted = accept_entry(entry, base, spool, name);
+		json_object_put(entry);
+	} else {
+		complain("%s/spool/%s is no message, and is set aside",
+			 state_bases[base], name);
+		set_aside(spool, name, "spool");
+	}
+	return accepted && spool_remove(spool, "spool", name) >= 0;
+}
+
+/*
+ * The oldest first, as their names are sorted. What stays in the spool is for the
+ * next run: it may be that there is room then.
+ */
 static bool accept_from(unsigned int base)
 {
-	int spool = state_dir(state_bases[base], "spool", false);
-	DIR *d = spool < 0 ? NULL : fdopendir(dup(spool));
-	struct json_object *entry;
+	int spool = state_dir(state_bases[base], "spool", false), n, i;
+	int gone = base ? -1 : gone_open();
 	unsigned int number = 0;
-	bool accepted, done = true;
-	struct dirent *e;
+	struct dirent **list;
+	bool done = true;
 
-	while (d && number < 1000 && (e = readdir(d))) {
-		if (e->d_name[0] == '.') {
-			clear_half(spool, e->d_name);
-			continue;
-		}
-		number++;
-		entry = entry_load(spool, e->d_name);
-		if (entry) {
-			accepted = accept_entry(entry, base, spool, e->d_name);
-			json_object_put(entry);
-			if (accepted)
-				unlinkat(spool, e->d_name, 0);
-			done &= accepted;
-		} else {
-			complain("%s/spool/%s is no message, and is set aside",
-				 state_bases[base], e->d_name);
-			set_aside(spool, e->d_name, "spool");
-		}
+	n = spool < 0 ? 0 : scandirat(spool, ".", &list, NULL, alphasort);
+	for (i = 0; i < n; i++) {
+		if (list[i]->d_name[0] == '.')
+			clear_half(spool, list[i]->d_name);
+		else if (!is_gone(gone, spool, "spool", list[i]->d_name) &&
+			 number++ < 1000)
+			done &= accept_file(base, spool, list[i]->d_name);
+		free(list[i]);
 	}
-	if (d)
-		closedir(d);
+	if (n > 0)
+		free(list);
 	if (spool >= 0)
 		close(spool);
-	return done;
+	if (gone >= 0)
+		close(gone);
+	return done && n >= 0;
 }
 
 static void put_digest(const char *output, time_t now)
 {
 	struct waiting w = { .time = now, .rank = event_rank("digest") };
 	struct json_object *entry = limit_digest(output, now);
-	const char *text;
-	char name[128];
-	int dir;
 
-	if (!entry)
-		return;
-	waiting_name(&w, name, sizeof(name));
-	text = json_text(entry);
-	dir = queue_dir(0, output, true);
-	if (dir >= 0) {
-		write_new_at(dir, name, text, strlen(text), 0600);
-		close(dir);
-	}
+	if (entry)
+		put(output, N_BASES, &w, -1, NULL, entry);
 	json_object_put(entry);
 }
 

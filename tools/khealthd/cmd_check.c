@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "khealth.h"
@@ -179,15 +180,35 @@ static void check_output(const char *output)
 static void check_spool(void)
 {
 	unsigned int n = spool_count();
-	struct stat folder, st;
 
 	if (n)
 		line("MISSING", "%u alert(s) wait in the spool: nobody has sent them yet",
 		     n);
-	if (!stat(STATE_DIR, &folder) && !lstat(STATE_DIR "/lock", &st) &&
-	    st.st_uid != folder.st_uid && folder.st_uid)
-		line("MISSING", "%s/lock is not of the user who sends: systemd-tmpfiles --create",
-		     STATE_DIR);
+}
+
+static bool sender_can_read(const char *path)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(!become_sender() || access(path, R_OK));
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+}
+
+/* What root can read need not be readable for who sends. */
+static void check_readable(void)
+{
+	const char *const paths[] = { CONF_FILE, ETC_DIR "/silences", OWN_OUTPUTS,
+		conf("webhook_curl"), conf("alertmanager_curl"),
+		conf("apprise_config") };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(paths); i++)
+		if (!geteuid() && !access(paths[i], F_OK) &&
+		    !sender_can_read(paths[i]))
+			line("MISSING", "%s: the user who sends cannot read it",
+			     paths[i]);
 }
 
 int cmd_check(int argc, char **argv)
@@ -204,6 +225,7 @@ int cmd_check(int argc, char **argv)
 	expect(!conf_bad(), "settings", "settings that can be understood: see the log");
 	expect(rules_check(stdout), "severity and silences",
 	       "severity and silences that can be understood: see above");
+	check_readable();
 	check_kernel();
 	check_sender();
 	check_spool();

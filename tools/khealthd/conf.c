@@ -171,6 +171,26 @@ static void bad_line(unsigned int line, const char *what, const char *name)
 		complain("%s, line %u: %s", CONF_FILE, line, what);
 }
 
+/* Does it replace one of labels()? Such as the severity, by which alerts are muted. */
+static bool takes_own_label(const char *value)
+{
+	static const char *const own_labels[] = { "alertname", "monitor", "code",
+		"port", "cpu", "node", "severity", "instance", "nodename", "netns",
+		"family", "protocol", "socket", "service", "container" };
+	size_t i, len;
+
+	while (*value) {
+		len = strcspn(value, "=");
+		for (i = 0; i < ARRAY_SIZE(own_labels); i++)
+			if (strlen(own_labels[i]) == len &&
+			    !strncmp(value, own_labels[i], len))
+				return true;
+		value += strcspn(value, " ");
+		value += strspn(value, " ");
+	}
+	return false;
+}
+
 static void set(unsigned int line, const char *name, const char *value)
 {
 	unsigned int i;
@@ -184,6 +204,10 @@ static void set(unsigned int line, const char *name, const char *value)
 	if (!matches(kind, value)) {
 		bad_line(line, "it cannot have this value, and stays as it is",
 			 name);
+		return;
+	}
+	if (kind == LABELS && takes_own_label(value)) {
+		bad_line(line, "a label of this name is there already", name);
 		return;
 	}
 	if (kind == SECRET_FILE && *value &&
@@ -224,30 +248,38 @@ static void read_line(unsigned int number, char *line)
 	set(number, line, value);
 }
 
-/* Without the file, or with one that somebody else can write to: the defaults. */
-void conf_read(void)
+/*
+ * Without the file, or with one that somebody else can write to: the defaults.
+ * False: it cannot be read, so nobody knows what is to be done.
+ */
+bool conf_read(void)
 {
 	unsigned int number = 0;
 	char why[300], *line = NULL;
 	size_t size = 0;
 	FILE *file;
+	bool good;
 	int fd;
 
 	if (access(CONF_FILE, F_OK) && errno == ENOENT)
-		return;
+		return true;
 	fd = trusted_open(CONF_FILE, O_RDONLY, why, sizeof(why));
+	if (fd < 0 && errno == EACCES && geteuid())
+		return false;		/* a command of anybody's goes on */
 	file = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!file) {
-		if (errno == EACCES && geteuid())
-			return;		/* a command of anybody's */
+		good = fd < 0 && errno == EPERM;
 		bad = true;
-		complain("the settings are left out: %s", why);
-		return;
+		complain("the settings are left out: %s",
+			 fd < 0 ? why : strerror(errno));
+		return good;
 	}
 	while (number < 10000 && getline(&line, &size, file) >= 0)
 		read_line(++number, line);
+	good = !ferror(file);
 	free(line);
 	fclose(file);
+	return good;
 }
 
 const char *conf(const char *name)

@@ -273,6 +273,7 @@ struct json_object *entry_json(const struct alert *a, const struct facts *f,
 	snprintf(key, sizeof(key), "%016llx", (unsigned long long)alert_key(a));
 	json_put_str(o, "boot", boot_id());
 	json_put_num(o, "time", a->time);
+	json_put_num(o, "uptime", uptime());
 	json_put_num(o, "begin", a->begin);
 	json_put_num(o, "seq", a->num[V_SEQ]);
 	json_put_num(o, "duration_ms", a->num[V_DURATION_MS]);

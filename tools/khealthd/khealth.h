@@ -39,6 +39,7 @@
 
 /* util.c */
 uint64_t now_ms(void);
+int64_t uptime(void);
 void clean(char *s);
 void copy(char *to, size_t size, const char *from);
 ssize_t read_at(int dir, const char *path, char *buf, size_t size);
@@ -192,7 +193,7 @@ void json_put_num(struct json_object *o, const char *name, uint64_t value);
 const char *boot_id(void);
 
 /* conf.c */
-void conf_read(void);
+bool conf_read(void);
 bool conf_bad(void);
 const char *conf(const char *name);
 uint64_t conf_num(const char *name);
@@ -230,11 +231,15 @@ unsigned int spool_count(void);
 unsigned int aside_count(const char *output);
 unsigned int queue_count(const char *output);
 int queue_dir(unsigned int base, const char *output, bool make);
+int spool_remove(int dir, const char *output, const char *name);
+int gone_open(void);
+bool is_gone(int gone, int dir, const char *output, const char *name);
 int spool_put(const char *data, size_t len, time_t time, uint64_t seq);
 void waiting_name(const struct waiting *w, char *buf, size_t size);
 bool waiting_parse(const char *name, struct waiting *w);
 unsigned int waiting_list(const char *output, struct waiting **list);
-bool waiting_before(const struct waiting *a, const struct waiting *b);
+int waiting_worse(const void *a, const void *b);
+bool waiting_newer(const struct waiting *a, const struct waiting *b);
 void set_aside(int dir, const char *name, const char *output);
 struct json_object *entry_load(int dir, const char *name);
 unsigned int event_rank(const char *event);
@@ -247,6 +252,8 @@ struct json_object *limit_digest(const char *output, time_t now);
 void result_set(const char *output, struct json_object *entry,
 		const char *format, ...) __attribute__((format(printf, 3, 4)));
 struct json_object *results_load(void);
+void labels_keep(struct json_object *entry);
+void labels_forget(struct json_object *entry);
 
 /* accept.c */
 bool accept_all(void);
@@ -255,12 +262,13 @@ bool accept_all(void);
 #define OUTPUTS_MAX	32
 extern char outputs[OUTPUTS_MAX][32];
 extern unsigned int n_outputs;
-void outputs_find(void);
+bool outputs_find(void);
 bool output_is_on(const char *output);
 bool output_wants(const char *output, const char *event);
 bool output_has(const char *output);
 bool has_word(const char *list, const char *word);
-pid_t output_start(const char *output, struct json_object *entry, int *err);
+pid_t output_start(const char *output, struct json_object *entry,
+		   uint64_t deadline, int *err);
 
 /* notify.c, helper.c */
 int notify(int socket, struct json_object *in_memory, unsigned int seconds);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How many messages of one kind an output has in an hour, and what became of the
- * last one. A bucket is of an output, a monitor, an event and the socket's owner,
- * so that no user can use up another one's. How many users can have alerts, and
- * how often, is the kernel's to bound.
+ * What was sent: how many messages of one kind an output has in an hour, what became
+ * of the last one, and the labels by which Alertmanager knows an instance. A bucket
+ * is of an output, a monitor, an event and the socket's owner, so that no user can
+ * use up another one's. How many users can have alerts, and how often, is the
+ * kernel's to bound.
  */
 #include <fcntl.h>
 #include <json-c/json.h>
@@ -16,9 +17,10 @@
 
 #define WINDOW		3600
 #define BUCKETS_MAX	500
+#define LABELS_MAX	200	/* instances */
 #define FILE_MAX	(1024 * 1024)	/* what 500 of them can have */
 
-static struct json_object *buckets, *results;
+static struct json_object *buckets, *results, *sent_labels;
 static bool dirty;
 
 /* With the queue: the folder above it may be root's. */
@@ -82,6 +84,7 @@ void limit_load(void)
 {
 	buckets = load("limits");
 	results = load("results");
+	sent_labels = load("labels");
 }
 
 void limit_save(void)
@@ -252,4 +255,79 @@ struct json_object *limit_digest(const char *output, time_t now)
 		entry = digest_entry(host, all, text, now);
 	free(text);
 	return entry;
+}
+
+/* Those that have to be found out: the next time others are found, or none. */
+static void copy_found(struct json_object *to, struct json_object *from)
+{
+	static const char *const found[] = { "netns", "service", "container" };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(found); i++) {
+		json_object_object_del(to, found[i]);
+		json_put_str(to, found[i], json_str(from, found[i]));
+	}
+}
+
+/* The oldest one goes: it is the first, as in a file that was read. */
+static void remember(const char *name, struct json_object *first)
+{
+	if (json_object_object_length(sent_labels) >= LABELS_MAX)
+		json_object_object_del(sent_labels,
+				       json_object_get_object(sent_labels)->head->k);
+	json_object_object_add(sent_labels, name, first);
+	save("labels", sent_labels);
+}
+
+static void instance_name(struct json_object *entry, char *buf, size_t size)
+{
+	snprintf(buf, size, "%.64s %.16s", json_str(entry, "boot"),
+		 json_str(entry, "key"));
+}
+
+static bool get_object(struct json_object *o, const char *name,
+		       struct json_object **value)
+{
+	return json_object_object_get_ex(o, name, value) &&
+	       json_object_is_type(*value, json_type_object);
+}
+
+/* What ends an alert must have its labels: the first ones stay until it is over. */
+void labels_keep(struct json_object *entry)
+{
+	bool stays = !json_int(entry, "over") &&
+		     strcmp(json_str(entry, "event"), "test");
+	struct json_object *list, *labels, *first;
+	char name[100];
+	size_t i;
+
+	if (!json_object_object_get_ex(entry, "alertmanager", &list) ||
+	    !json_object_is_type(list, json_type_array))
+		return;
+	instance_name(entry, name, sizeof(name));
+	for (i = 0; i < json_object_array_length(list); i++) {
+		if (!get_object(json_object_array_get_idx(list, i), "labels",
+				&labels))
+			continue;
+		if (get_object(sent_labels, name, &first)) {
+			copy_found(labels, first);
+		} else if (stays) {
+			first = json_object_new_object();
+			copy_found(first, labels);
+			remember(name, first);
+		}
+	}
+}
+
+/* Once it is over, and that was sent, or will never be taken. */
+void labels_forget(struct json_object *entry)
+{
+	char name[100];
+
+	instance_name(entry, name, sizeof(name));
+	if (!json_int(entry, "over") ||
+	    !json_object_object_get_ex(sent_labels, name, NULL))
+		return;
+	json_object_object_del(sent_labels, name);
+	save("labels", sent_labels);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* khealth, and under the name khealth-alert the kernel's helper. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,12 +45,25 @@ static const struct {
 	{ "notify", cmd_notify },
 };
 
+/* The kernel may start us without some: what is opened next is to be none of them. */
+static void open_standard(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv, char **environment)
 {
 	const char *name = argc && strrchr(argv[0], '/') ?
 			   strrchr(argv[0], '/') + 1 : argc ? argv[0] : "";
 	size_t i;
 
+	open_standard();
 	if (!strcmp(name, "khealth-alert"))
 		return helper_main(environment);
 	if (argc < 2) {

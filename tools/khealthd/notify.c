@@ -24,6 +24,7 @@
 
 #define FAILURES_MAX	3	/* of one output, in one run */
 #define LINGER_MS	20000	/* for a mail system that delivers by a child */
+#define BACKOFF		60	/* seconds, doubled six times */
 
 static struct job {
 	pid_t pid;
@@ -48,7 +49,7 @@ static void requeue(const char *output, struct waiting *w)
 	waiting_name(w, from, sizeof(from));
 	shift = w->attempts < 6 ? w->attempts : 6;
 	w->attempts++;
-	w->due = time(NULL) + (60u << shift);
+	w->due = time(NULL) + (BACKOFF << shift);
 	waiting_name(w, to, sizeof(to));
 	if (dir < 0)
 		return;
@@ -56,24 +57,30 @@ static void requeue(const char *output, struct waiting *w)
 	close(dir);
 }
 
-/* False: it is still there. */
-static bool remove_from(const char *output, const struct waiting *w, bool aside)
+/* As spool_remove(). */
+static int remove_from(const char *output, const struct waiting *w, bool aside)
 {
-	int dir = queue_dir(w->base, output, false);
+	int dir = queue_dir(w->base, output, false), left;
 	char name[128];
-	bool done;
 
 	waiting_name(w, name, sizeof(name));
 	if (dir < 0)
-		return false;
+		return -1;
 	if (aside)
 		set_aside(dir, name, output);
-	done = !unlinkat(dir, name, 0) || errno == ENOENT;
-	if (!done)
-		complain("%s: a message cannot be taken out of the queue: %s",
-			 output, strerror(errno));
+	left = spool_remove(dir, output, name);
 	close(dir);
-	return done;
+	return left;
+}
+
+/* In seconds; after a reboot only the clock that can be set knows. */
+static int64_t age(struct json_object *entry)
+{
+	int64_t since = json_int(entry, "uptime");
+
+	if (since && !strcmp(json_str(entry, "boot"), boot_id()))
+		return uptime() - since;
+	return time(NULL) - json_int(entry, "time");
 }
 
 /* One that came late says so, or somebody gets up for what is long over. */
@@ -81,12 +88,12 @@ static void mark_late(struct json_object *entry)
 {
 	bool reboot = strcmp(json_str(entry, "boot"), boot_id());
 	static const char *const marked[] = { "subject", "summary" };
-	int64_t when = json_int(entry, "time"), now = time(NULL);
+	int64_t when = json_int(entry, "time");
 	struct json_object *facts = NULL;
 	char stamp[64], line[700];
 	size_t i;
 
-	if (!reboot && now - when < 600)
+	if (!reboot && age(entry) < 600)
 		return;
 	print_time(stamp, sizeof(stamp), when);
 	for (i = 0; i < ARRAY_SIZE(marked); i++) {
@@ -101,10 +108,19 @@ static void mark_late(struct json_object *entry)
 	}
 }
 
+/* Further ahead than anything ever is: the clock was set back. */
+static bool is_due(const struct waiting *w)
+{
+	uint64_t now = time(NULL);
+
+	return w->due <= now ||
+	       w->due > now + (BACKOFF << 6) + conf_num("min_duration");
+}
+
 /* The first that is due and not too old; what is too old is set aside. */
 static struct json_object *next_message(const char *output, struct waiting *found)
 {
-	int64_t max_age = conf_output_num(output, "max_age"), now = time(NULL);
+	int64_t max_age = conf_output_num(output, "max_age");
 	struct json_object *entry = NULL;
 	struct waiting *list;
 	unsigned int number = waiting_list(output, &list), i;
@@ -112,13 +128,7 @@ static struct json_object *next_message(const char *output, struct waiting *foun
 	int dir;
 
 	for (i = 0; i < number && !entry; i++) {
-		if (now - (int64_t)list[i].time > max_age) {
-			complain("%s: a message of %llu is set aside: it is too old",
-				 output, (unsigned long long)list[i].time);
-			remove_from(output, &list[i], true);
-			continue;
-		}
-		if ((int64_t)list[i].due > now)
+		if (!is_due(&list[i]))
 			continue;
 		dir = queue_dir(list[i].base, output, false);
 		waiting_name(&list[i], name, sizeof(name));
@@ -126,6 +136,12 @@ static struct json_object *next_message(const char *output, struct waiting *foun
 		if (dir >= 0)
 			close(dir);
 		*found = list[i];
+		if (entry && age(entry) > max_age) {
+			complain("%s: a message of %llu is set aside: it is too old",
+				 output, (unsigned long long)list[i].time);
+			json_object_put(entry);
+			entry = NULL;
+		}
 		if (!entry)
 			remove_from(output, &list[i], true);
 	}
@@ -148,7 +164,7 @@ static bool start(unsigned int i)
 	j->deadline = now_ms() + 1000 * conf_output_num(outputs[i], "timeout");
 	if (j->deadline > run_end)
 		j->deadline = run_end;
-	j->pid = output_start(outputs[i], j->entry, &j->err);
+	j->pid = output_start(outputs[i], j->entry, j->deadline, &j->err);
 	if (j->pid > 0)
 		return true;
 	j->pid = 0;
@@ -177,12 +193,31 @@ static void why(struct job *j, int status, char *buf, size_t size)
 }
 
 /* What is still there would be sent again at once: not in this run. */
-static void take_out(unsigned int i, bool aside)
+static bool take_out(unsigned int i, bool aside)
 {
-	if (remove_from(outputs[i], &jobs[i].w, aside))
-		return;
-	jobs[i].failures = FAILURES_MAX;
+	int left = remove_from(outputs[i], &jobs[i].w, aside);
+
+	if (!left)
+		return true;
+	jobs[i].failures += left < 0 ? FAILURES_MAX : 1;
 	failed = true;
+	return false;
+}
+
+/* It would be the last word: "It is over", of what is not. */
+static void drop_recovered(const char *output, const struct waiting *sent)
+{
+	unsigned int recovered = event_rank("recovered"), number, i;
+	struct waiting *list;
+
+	if (sent->rank >= recovered)
+		return;
+	number = waiting_list(output, &list);
+	for (i = 0; i < number; i++)
+		if (list[i].rank == recovered && list[i].key == sent->key &&
+		    waiting_newer(sent, &list[i]))
+			remove_from(output, &list[i], false);
+	free(list);
 }
 
 static void ended(unsigned int i, int status)
@@ -194,13 +229,16 @@ static void ended(unsigned int i, int status)
 
 	why(j, status, text, sizeof(text));
 	j->pid = 0;
+	if ((sent || never) && !strcmp(outputs[i], "alertmanager"))
+		labels_forget(j->entry);
 	if (j->memory) {
 		failed |= !sent;
 		if (!sent)
 			complain("%s: %s; it is lost", outputs[i], text);
 	} else if (sent) {
-		j->failures = 0;
-		take_out(i, false);
+		if (take_out(i, false))
+			j->failures = 0;
+		drop_recovered(outputs[i], &j->w);
 		result_set(outputs[i], j->entry, "sent");
 	} else if (never) {
 		take_out(i, true);
@@ -355,15 +393,14 @@ static void send_all(int socket)
 	close(fds[0].fd);
 }
 
-/* One at a time; the one before us may not have seen what we were started for. */
+/*
+ * One at a time; the one before us may not have seen what we were started for. It is
+ * the folder that is locked: in one that is read-only no file can be made for it.
+ */
 static int lock(void)
 {
-	int dir = state_dir(STATE_DIR, "", true), fd, tries;
+	int fd = state_dir(STATE_DIR, "", true), tries;
 
-	fd = dir < 0 ? -1 : openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW |
-				   O_CLOEXEC, 0600);
-	if (dir >= 0)
-		close(dir);
 	for (tries = 0; fd >= 0 && tries < 200; tries++) {
 		if (!flock(fd, LOCK_EX | LOCK_NB))
 			return fd;
@@ -389,7 +426,7 @@ static void send_from_memory(struct json_object *entry)
 		j->failures = FAILURES_MAX;
 		j->deadline = now_ms() +
 			      1000 * conf_output_num(outputs[i], "timeout");
-		j->pid = output_start(outputs[i], entry, &j->err);
+		j->pid = output_start(outputs[i], entry, j->deadline, &j->err);
 		if (j->pid > 0)
 			continue;
 		complain("%s: it cannot be started; the alert is lost", outputs[i]);
@@ -400,16 +437,29 @@ static void send_from_memory(struct json_object *entry)
 	}
 }
 
+/* What is not known yet is no reason to give an alert up: it waits. */
+static bool ready(void)
+{
+	if (!become_sender())
+		complain("privileges cannot be given up: nothing is sent");
+	else if (!conf_read())
+		complain("%s cannot be read: nothing is sent", CONF_FILE);
+	else if (!outputs_find())
+		complain("%s or %s cannot be read, or has nothing: nothing is sent",
+			 VENDOR_OUTPUTS, OWN_OUTPUTS);
+	else
+		return true;
+	return false;
+}
+
 int notify(int socket, struct json_object *in_memory, unsigned int seconds)
 {
 	int held;
 
-	if (!become_sender()) {
-		complain("privileges cannot be given up: nothing is sent");
+	if (!ready()) {
+		drain(socket);
 		return 1;
 	}
-	conf_read();
-	outputs_find();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	signal(SIGPIPE, SIG_IGN);
 	held = lock();

@@ -6,6 +6,7 @@
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <signal.h>
@@ -30,14 +31,16 @@ static bool output_known(const char *name)
 	return false;
 }
 
-static void find_in(const char *folder)
+static bool find_in(const char *folder)
 {
 	DIR *dir = opendir(folder);
 	struct dirent *e;
 	struct stat st;
 	size_t len;
 
-	while (dir && n_outputs < OUTPUTS_MAX && (e = readdir(dir))) {
+	if (!dir)
+		return false;
+	while (n_outputs < OUTPUTS_MAX && (e = readdir(dir))) {
 		len = strspn(e->d_name, "abcdefghijklmnopqrstuvwxyz0123456789-");
 		if (!len || e->d_name[len] || len >= sizeof(outputs[0]) ||
 		    output_known(e->d_name) ||
@@ -46,8 +49,8 @@ static void find_in(const char *folder)
 			continue;
 		copy(outputs[n_outputs++], sizeof(outputs[0]), e->d_name);
 	}
-	if (dir)
-		closedir(dir);
+	closedir(dir);
+	return true;
 }
 
 static int by_name(const void *a, const void *b)
@@ -55,12 +58,16 @@ static int by_name(const void *a, const void *b)
 	return strcmp(a, b);
 }
 
-void outputs_find(void)
+/* False: not all of them are found. The administrator may have none. */
+bool outputs_find(void)
 {
+	bool good;
+
 	n_outputs = 0;
-	find_in(OWN_OUTPUTS);
-	find_in(VENDOR_OUTPUTS);
+	good = find_in(OWN_OUTPUTS) || errno == ENOENT;
+	good &= find_in(VENDOR_OUTPUTS);
 	qsort(outputs, n_outputs, sizeof(outputs[0]), by_name);
+	return good && n_outputs;
 }
 
 /* "auto" is on if what it needs is there. */
@@ -104,6 +111,7 @@ struct environment {
 	char *var[160];
 	unsigned int number;
 	const char *output;
+	char seconds[16];	/* that it really has */
 };
 
 /* PREFIX and the name in capitals, with _ for what is neither letter nor digit. */
@@ -128,7 +136,8 @@ static void add_setting(const char *name, const char *value, void *data)
 	size_t len = strlen(e->output);
 
 	if (!strncmp(name, e->output, len) && name[len] == '_')
-		add_var(e, "KHEALTH_", name, value);
+		add_var(e, "KHEALTH_", name,
+			strcmp(name + len, "_timeout") ? value : e->seconds);
 }
 
 static void add_object(struct environment *e, const char *prefix,
@@ -204,9 +213,11 @@ static void run_program(const char *path, const struct environment *e, int text,
 }
 
 /* Start it. *err is what it has to say; nobody of another user's is started. */
-pid_t output_start(const char *output, struct json_object *entry, int *err)
+pid_t output_start(const char *output, struct json_object *entry,
+		   uint64_t deadline, int *err)
 {
 	struct environment e = { 0 };
+	uint64_t now = now_ms();
 	char path[128], why[300];
 	int text, pipes[2];
 	pid_t pid;
@@ -224,6 +235,10 @@ pid_t output_start(const char *output, struct json_object *entry, int *err)
 			close(text);
 		return -1;
 	}
+	snprintf(e.seconds, sizeof(e.seconds), "%llu", deadline > now ?
+		 (unsigned long long)(deadline - now + 999) / 1000 : 1);
+	if (!strcmp(output, "alertmanager"))
+		labels_keep(entry);
 	make_environment(&e, output, entry);
 	pid = fork();
 	if (!pid)

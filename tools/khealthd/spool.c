@@ -5,6 +5,7 @@
  *   spool/           what the helper wrote, and nobody looked at yet
  *   queue/OUTPUT/    what waits for an output
  *   aside/OUTPUT/    what it will never take
+ *   queue/.gone/     in memory: what is done with, but cannot be removed
  *
  * All of it is reached by open folders, and no link is ever followed.
  */
@@ -21,6 +22,7 @@
 #include "khealth.h"
 
 #define ASIDE_MAX	100
+#define GONE		"queue/.gone"
 
 /* The second one is for when the disk is full; it is gone after a boot. */
 const char *const state_bases[N_BASES] = { STATE_DIR, RUN_DIR };
@@ -128,7 +130,6 @@ int spool_put(const char *data, size_t len, time_t when, uint64_t seq)
 	return -1;
 }
 
-/* The worst first, then the newest; what was tried already waits a little. */
 unsigned int event_rank(const char *event)
 {
 	static const char *const ranks[] = { "exhausted", "low", "repeat",
@@ -164,21 +165,69 @@ bool waiting_parse(const char *name, struct waiting *w)
 	return !strcmp(name, again);
 }
 
-/* Is a before b? */
-bool waiting_before(const struct waiting *a, const struct waiting *b)
+bool waiting_newer(const struct waiting *a, const struct waiting *b)
 {
-	if (a->attempts != b->attempts)
-		return a->attempts < b->attempts;
-	if (a->rank != b->rank)
-		return a->rank < b->rank;
-	if (a->time != b->time)
-		return a->time > b->time;
-	return a->seq > b->seq;
+	return a->time != b->time ? a->time > b->time : a->seq > b->seq;
 }
 
+/* For qsort(): the worst first, then the newest. */
+int waiting_worse(const void *a, const void *b)
+{
+	const struct waiting *x = a, *y = b;
+
+	if (x->rank != y->rank)
+		return x->rank < y->rank ? -1 : 1;
+	return waiting_newer(x, y) ? -1 : waiting_newer(y, x);
+}
+
+/* What was tried already waits a little. */
 static int compare(const void *a, const void *b)
 {
-	return waiting_before(a, b) ? -1 : waiting_before(b, a);
+	const struct waiting *x = a, *y = b;
+
+	if (x->attempts != y->attempts)
+		return x->attempts < y->attempts ? -1 : 1;
+	return waiting_worse(a, b);
+}
+
+/*
+ * Remove a message of an output's queue, or of the "spool". 1: it cannot be, as on a
+ * disk that is read-only, but is_gone() knows; -1: it will be there again.
+ */
+int spool_remove(int dir, const char *output, const char *name)
+{
+	char mark[200];
+	int gone, done;
+
+	if (!unlinkat(dir, name, 0) || errno == ENOENT)
+		return 0;
+	complain("%s: a message cannot be taken out of the queue: %s", output,
+		 strerror(errno));
+	gone = state_dir(RUN_DIR, GONE, true);
+	if (gone < 0)
+		return -1;
+	snprintf(mark, sizeof(mark), "%s:%s", output, name);
+	done = write_new_at(gone, mark, "", 0, 0600) ? -1 : 1;
+	close(gone);
+	return done;
+}
+
+int gone_open(void)
+{
+	return state_dir(RUN_DIR, GONE, false);
+}
+
+/* It is not to be looked at any more; if it can be removed by now, it is. */
+bool is_gone(int gone, int dir, const char *output, const char *name)
+{
+	char mark[200];
+
+	snprintf(mark, sizeof(mark), "%s:%s", output, name);
+	if (gone < 0 || faccessat(gone, mark, F_OK, 0))
+		return false;
+	if (!unlinkat(dir, name, 0))
+		unlinkat(gone, mark, 0);
+	return true;
 }
 
 static bool add_waiting(struct waiting **list, unsigned int *number,
@@ -201,17 +250,18 @@ static bool add_waiting(struct waiting **list, unsigned int *number,
 unsigned int waiting_list(const char *output, struct waiting **list)
 {
 	unsigned int number = 0, room = 0, base;
+	int fd, gone = gone_open();
 	struct waiting w;
 	struct dirent *e;
 	DIR *d;
-	int fd;
 
 	*list = NULL;
 	for (base = 0; base < N_BASES; base++) {
 		fd = queue_dir(base, output, false);
 		d = fd < 0 ? NULL : fdopendir(fd);
 		while (d && (e = readdir(d))) {
-			if (!waiting_parse(e->d_name, &w))
+			if (!waiting_parse(e->d_name, &w) ||
+			    is_gone(base ? -1 : gone, fd, output, e->d_name))
 				continue;
 			w.base = base;
 			if (!add_waiting(list, &number, &room, &w))
@@ -220,6 +270,8 @@ unsigned int waiting_list(const char *output, struct waiting **list)
 		if (d)
 			closedir(d);
 	}
+	if (gone >= 0)
+		close(gone);
 	if (number)
 		qsort(*list, number, sizeof(w), compare);
 	return number;

@@ -22,6 +22,15 @@ uint64_t now_ms(void)
 	return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
 }
 
+/* Seconds since the boot, those asleep as well: nobody sets this clock. */
+int64_t uptime(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return t.tv_sec;
+}
+
 /* Text of somebody else's: one line of printable ASCII. */
 void clean(char *s)
 {

@@ -153,6 +153,8 @@ def test_02_digest():
     for bucket in limits.values():
         bucket["start"] -= 3601
     write(f"{STATE}/limits", json.dumps(limits))
+    shutil.rmtree(f"{STATE}/queue")
+    write(f"{STATE}/queue", "")     # it goes where there is room
     notify()
     equal(len(mails()), 2, "mails after an hour")
     digest = [m for m in mails() if m["X-Khealthd-Event"] == "digest"][0]

@@ -164,6 +164,22 @@ def test_explain():
     has(run([KHEALTH, "explain", "x"], check=False).stdout, "there is no monitor 'x'")
 
 
+def test_postinst():
+    """An upgrade of the package leaves the administrator's sysctl settings in effect."""
+    own = "/etc/sysctl.d/70-khealthd.conf"
+    write(own, "kernel.khealthd.enabled=0\n")
+    run("mount -t tmpfs tmpfs /proc/sys/kernel && mkdir /proc/sys/kernel/khealthd")
+    try:
+        for name in "enabled", "helper", "repeat_ms":
+            write(f"{world.SYSCTL}{name}", "")
+        run(["sh", f"{world.TOP}/scripts/lib/debian/khealth.postinst", "configure"])
+        equal([read(f"{world.SYSCTL}{name}").strip() for name in ("enabled", "helper", "repeat_ms")],
+              ["0", HELPER, "300000"], "settings")
+    finally:
+        run("umount /proc/sys/kernel")
+        os.unlink(own)
+
+
 def test_by_hand():
     """The helper, started by a person without an alert: says so, and does nothing."""
     done = subprocess.run([HELPER], env={}, check=False)

@@ -299,6 +299,15 @@ def alert(event="low", status=0, before=(), **more):
     return int(env["KHEALTHD_SEQ"])
 
 
+def spooled(*alerts):
+    """Alerts that nobody has sent yet."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"{RUN}/notify")
+        seqs = [alert(event, **more) for event, more in alerts]
+    os.unlink(f"{RUN}/notify")
+    return seqs
+
+
 def cookie_of(sock):
     return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, 57, 8), sys.byteorder)
 
