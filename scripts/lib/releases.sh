@@ -114,7 +114,7 @@ own_patches()
 	local name
 
 	while read -r name; do
-		name=$(patch_of "$1" "$name")
+		name=$(parts_of "$1" "$name" | tail -n 1)
 		echo "${name%/*}/"
 	done < <(patch_names) | sort | uniq -c |
 		awk -v top="$top/" '{ sub(top, "", $2); printf "%s%d from `%s`", (NR > 1 ? ", " : ""), $1, $2 }'
@@ -122,6 +122,8 @@ own_patches()
 
 # The table has a row a kernel; README has it as it is printed.
 readme_table() { sed -n '/^| kernel | /,/^$/p' "$top/README.md" | grep '^|'; }
+
+readme_has() { readme_table | grep -oE '\<[0-9]+\.[0-9]+(\.|~rc)[0-9]+\>' | grep -qxF "$1"; }
 
 # Releases come and go in the archive: what README says must not be wrong.
 readme_is_true() # SEEN GOOD
@@ -154,9 +156,14 @@ group_apply()
 		good=()
 		while read -r release version suites; do
 			before=$failed
+			echo "$release" >>"$table.seen"
+			if ! readme_has "$release" && ! ( applies_to "$kernel" "$release" \
+					"$version" "$base" ) >"$logs/release.log" 2>&1; then
+				skip "the series on $release ($suites): it does not apply, and README does not have it"
+				continue
+			fi
 			check "the series on $release ($suites)" \
 				applies_to "$kernel" "$release" "$version" "$base"
-			echo "$release" >>"$table.seen"
 			((failed == before)) || continue
 			good+=("$release")
 			echo "$release" >>"$table.good"
