@@ -168,7 +168,7 @@ group_apply()
 			good+=("$release")
 			echo "$release" >>"$table.good"
 		done < <(releases_of "$kernel")
-		printf '| %s | %s | %s |\n' "$kernel" "${good[*]}" "$(own_patches "$base")" \
+		printf '| %s | %s | %s |\n' "$kernel" "${good[*]:-none}" "$(own_patches "$base")" \
 			>>"$table"
 	done
 	sed 's/^/        /' "$table" >&2
