@@ -22,7 +22,13 @@ ROWS = (("UDP, IPv4", "udp4", "udp4_short"), ("UDP, IPv6", "udp6", None),
         ("TCP stream", "tcp", None), ("raw", "raw", "raw_short"),
         ("netlink", "netlink", "netlink_short"), ("packet", "packet", "packet_short"),
         ("packet ring", "ring", "ring_short"),
-        ("packet ring, dropped", "ring_full", "ring_full"))
+        ("packet ring, dropped", "ring_full", "ring_full"),
+        ("a TCP connection: made, accepted, reset", "accept", None),
+        ("UDP, each packet a new connection to conntrack", "conntrack", None),
+        ("a neighbour: made and deleted by rtnetlink", "neighbour", None),
+        ("UDP, each packet in two fragments", "fragments", None),
+        ("a file: opened and closed", "file", None),
+        ("a task: vfork() and exit", "task", None))
 ANOTHER_STATE = 600
 
 
