@@ -72,6 +72,9 @@ quiet()
 
 	shift
 	rm -f "$KHEALTHD_DIR/lost"
+	# What still waits to be notified of the command before is dropped.
+	echo 0 >$sysctl/enabled
+	echo 1 >$sysctl/enabled
 	before=$(counts)
 	lost_before=$(refused)
 	watch_sockets &
