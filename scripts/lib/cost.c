@@ -59,6 +59,11 @@ static void check(bool good, const char *what)
 	exit(1);
 }
 
+static void run(const char *command)
+{
+	check(!system(command), command);
+}
+
 /* === Rows ================================================================ */
 
 /* Packets from tx to rx. */
@@ -168,11 +173,11 @@ static void across_veth(void)
 	int home = go_away();
 
 	tx = socket(AF_INET, SOCK_DGRAM, 0);
-	check(!system("ip link add cost1 type veth peer name cost0 netns 1"), "ip link");
-	check(!system("ip address add 192.0.2.2/24 dev cost1; ip link set cost1 up"), "cost1");
+	run("ip link add cost1 type veth peer name cost0 netns 1");
+	run("ip address add 192.0.2.2/24 dev cost1; ip link set cost1 up");
 	come_back(home);
-	check(!system("ip address add 192.0.2.1/24 dev cost0; ip link set cost0 up"), "cost0");
-	check(!system("echo 1 >/sys/class/net/cost0/queues/rx-0/rps_cpus"), "rps_cpus");
+	run("ip address add 192.0.2.1/24 dev cost0; ip link set cost0 up");
+	run("echo 1 >/sys/class/net/cost0/queues/rx-0/rps_cpus");
 	rx = socket(AF_INET, SOCK_DGRAM, 0);
 	addr.sin_addr.s_addr = inet_addr("192.0.2.1");
 	check(!bind(rx, (struct sockaddr *)&addr, len), "bind");
@@ -368,7 +373,7 @@ static void fragments(void)
 {
 	int home = go_away();
 
-	check(!system("ip link set lo mtu 300 up"), "ip link");
+	run("ip link set lo mtu 300 up");
 	udp4();
 	come_back(home);
 }
@@ -378,11 +383,12 @@ static void conntrack(void)
 {
 	int home = go_away();
 
-	check(!system("ip link set lo up;"
-		      "nft 'table ip cost { chain cost { type filter hook output priority 0;"
-		      " ct state new accept; }; }' &&"
-		      "cd /proc/sys/net/netfilter && echo 0 >nf_conntrack_udp_timeout &&"
-		      "echo 0 >nf_conntrack_udp_timeout_stream"), "nft");
+	run("ip link set lo up");
+	run("nft add table ip cost");
+	run("nft 'add chain ip cost cost { type filter hook output priority 0; }'");
+	run("nft add rule ip cost cost ct state new accept");
+	run("echo 0 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout");
+	run("echo 0 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream");
 	udp4();
 	come_back(home);
 }
@@ -444,7 +450,7 @@ static void dummy_device(void)
 {
 	int home = go_away();
 
-	check(!system("ip link add cost2 type dummy; ip link set cost2 up"), "ip link");
+	run("ip link add cost2 type dummy; ip link set cost2 up");
 	request.neighbour.ndm_ifindex = if_nametoindex("cost2");
 	request.addr.s_addr = inet_addr("192.0.2.3");
 	tx = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
