@@ -385,8 +385,8 @@ static void conntrack(void)
 
 	run("ip link set lo up");
 	run("nft add table ip cost");
-	run("nft 'add chain ip cost cost { type filter hook output priority 0; }'");
-	run("nft add rule ip cost cost ct state new accept");
+	run("nft 'add chain ip cost seen { type filter hook output priority 0; }'");
+	run("nft add rule ip cost seen ct state new accept");
 	run("echo 0 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout");
 	run("echo 0 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream");
 	udp4();
