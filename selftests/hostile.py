@@ -231,7 +231,8 @@ def test_module(helper):
     helper.find("sock_rcvbuf", "exhausted", family=int(socket.AF_PACKET))
     sock.close()
     pair.close()
-    run("modprobe -r af_packet")
+    # With what holds it: ss(8) loads af_packet_diag.
+    run("modprobe -r --remove-holders af_packet")
     true(f"family={int(socket.AF_PACKET)}" in read(SYSFS + "sock_rcvbuf/episodes"),
          "the episode ended too early")
     adds_up(helper, before)

@@ -9,6 +9,7 @@ written to, and the cover letter gets its text.
 
 import argparse
 import email.utils
+import os
 import pathlib
 import re
 import subprocess
@@ -44,7 +45,8 @@ def maintainers(tree, mail):
     out = subprocess.run(
         ['perl', 'scripts/get_maintainer.pl', '--no-git', '--no-git-fallback',
          '--no-moderated', mail],
-        cwd=tree, check=True, capture_output=True, text=True).stdout
+        cwd=tree, check=True, capture_output=True, text=True,
+        env=os.environ | {'PERL_HASH_SEED': '0', 'PERL_PERTURB_KEYS': '0'}).stdout
     lists, people = [], []
     for line in out.splitlines():
         # "NAME <ADDRESS> (ROLE)" or "ADDRESS (open list:SUBSYSTEM)"
