@@ -242,6 +242,16 @@ same_again() # BASE DIR
 	diff "$2"/{export,again}/SHA256SUMS
 }
 
+# The second series can be left out of all of it.
+without_second() # BASE DIR
+{
+	"$2/project/scripts/export" --first-only "$1" "$2/first"
+	diff <(cd "$2/first/quilt" && ls ./*.patch) <(cd "$2/export/quilt" && ls ./00*.patch)
+	diff -r "$2"/{export,first}/series
+	[[ ! -e $2/first/second ]]
+	none grep -F khealthd_conntrack "$2"/first/khealthd-*.diff
+}
+
 # Who carries version 1.0 is told what differs in the next one.
 since_says() # BASE DIR
 {
@@ -330,6 +340,8 @@ series_on() # BASE
 	fi
 	[[ $base != "$newest_base" ]] ||
 		strict_check "another export of $base has the same files" same_again "$base" "$dir"
+	[[ $base != "$newest_base" ]] ||
+		strict_check "an export of $base without the second series" without_second "$base" "$dir"
 	[[ $base != "$newest_base" ]] ||
 		strict_check "an export says what changed since a version" since_says "$base" "$dir"
 	rm -rf "$dir"
