@@ -514,6 +514,12 @@ def need_guard():
 
 def main(functions):
     """Run the tests among them, or those that the command line names."""
+    tests = {name[5:]: f for name, f in functions.items() if name.startswith("test_")}
+    wanted = [w for w in sys.argv[1:] if w != "--show"]
+    if unknown := [w for w in wanted if w not in tests]:
+        print(functions["__doc__"].strip(), file=sys.stderr)
+        sys.exit(f"\nunknown: {' '.join(unknown)}; there are {' '.join(tests)}"
+                 if unknown != ["--help"] else 0)
     if not os.path.exists(SYSCTL + "backlog"):
         print("1..0 # SKIP this kernel has no khealthd for the receive path")
         return 4
@@ -522,10 +528,7 @@ def main(functions):
         return 4
     need_guard()
 
-    tests = [f for name, f in functions.items() if name.startswith("test_")]
-    wanted = [w for w in sys.argv[1:] if w != "--show"]
-    if wanted:
-        tests = [f for f in tests if f.__name__[5:] in wanted]
+    tests = [f for name, f in tests.items() if not wanted or name in wanted]
     failed = 0
     print("TAP version 13")
     print(f"1..{len(tests)}")
