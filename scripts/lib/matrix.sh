@@ -69,7 +69,7 @@ modules_have_all() # OUT
 	lacking=$(comm -23 \
 		<(nm -u "$1"/net/{packet,vmw_vsock,netfilter}/*.o | awk '/khealthd/ { print $2 }' | sort -u) \
 		<(nm "$1"/{kernel/khealthd,net/core}/*.o |
-			sed -n 's/.* __ksymtab_\(.*khealthd.*\)/\1/p' | sort -u))
+			sed -nE 's/.* (__ksymtab_|__export_symbol_)(.*khealthd.*)/\2/p' | sort -u))
 	[[ ! $lacking ]] || { echo "not exported: $lacking"; return 1; }
 }
 
