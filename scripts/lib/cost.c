@@ -173,8 +173,10 @@ static void across_veth(void)
 	int home = go_away();
 
 	tx = socket(AF_INET, SOCK_DGRAM, 0);
-	run("ip link add cost1 type veth peer name cost0 netns 1");
+	run("ip link add cost1 type veth peer name cost0 address 02:00:00:00:00:01 netns 1");
 	run("ip address add 192.0.2.2/24 dev cost1; ip link set cost1 up");
+	/* The other end's entry would be in the same chain as this one, or not. */
+	run("ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev cost1 nud permanent");
 	come_back(home);
 	run("ip address add 192.0.2.1/24 dev cost0; ip link set cost0 up");
 	run("echo 1 >/sys/class/net/cost0/queues/rx-0/rps_cpus");
