@@ -75,15 +75,15 @@ modules_have_all() # OUT
 
 matrix_row() # BASE NAME ARCH ENVIRONMENT OPTIONS
 {
-	local base=$1 out tree fragment option variable
+	local base=$1 out tree more_options option variable
 	local -a more=()
 
 	out=$(matrix_out "$base" "$2")
-	fragment=$out.fragment
+	more_options=$out.fragment
 	mkdir -p "$out"
-	: >"$fragment"
+	: >"$more_options"
 	for option in $5; do
-		echo "CONFIG_$option" >>"$fragment"
+		echo "CONFIG_$option" >>"$more_options"
 	done
 	for variable in $4; do
 		local -x "${variable?}"
@@ -92,7 +92,7 @@ matrix_row() # BASE NAME ARCH ENVIRONMENT OPTIONS
 	tree=$(build_tree "$base")
 	# Where a row takes away what khealthd needs, there is no khealthd.
 	matrix_builds "$tree" "$out" "$3" "$fragments/guest.config" "${more[@]}" \
-		"$fragments"/{khealthd,kunit}.config "$fragment" || return
+		"$fragments"/{khealthd,kunit}.config "$more_options" || return
 	! grep -qx CONFIG_PACKET=m "$out/.config" || modules_have_all "$out"
 }
 

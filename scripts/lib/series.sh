@@ -59,7 +59,7 @@ add_maintainers()
 	local script
 
 	script=$(mktemp)
-	git -C "$1" show HEAD:scripts/parse-maintainers.pl >"$script"
+	git -C "$1" show HEAD:scripts/parse-maintainers.pl >"$script" &&
 	python3 "$top/scripts/lib/maintainers.py" "$1/MAINTAINERS" \
 		"$top/MAINTAINERS-entry" "$script" || die "no place in $1/MAINTAINERS"
 	rm "$script"
@@ -68,13 +68,14 @@ add_maintainers()
 # join_folder TREE FROM TO: without what somebody built or ran there.
 join_folder()
 {
-	mkdir -p "$1/$3"
+	mkdir -p "$1/$3" &&
 	tar -C "$2" --exclude-vcs-ignores --exclude=__pycache__ --exclude='*.o' -cf - . |
-		tar -C "$1/$3" -xf -
+		tar -C "$1/$3" -xf - &&
 	git -C "$1" add -f "$3"
 }
 
-# join_folders TREE NAME: what is not in patches/ joins the commit of its patch.
+# join_folders TREE NAME: what is not in patches/ joins the commit of its patch. False
+# if any of it does not: errexit is no help below a condition.
 join_folders()
 {
 	case $2 in
@@ -85,22 +86,22 @@ join_folders()
 		join_folder "$1" "$top/$tools_dir" "$tools_dir"
 		;;
 	0001-*)
-		mkdir -p "$(dirname "$1/$netlink_spec")"
-		cp -a "$top/$netlink_spec" "$1/$netlink_spec"
+		mkdir -p "$(dirname "$1/$netlink_spec")" &&
+		cp -a "$top/$netlink_spec" "$1/$netlink_spec" &&
 		git -C "$1" add -f "$netlink_spec"
 		;;
 	*-Documentation-*)
 		mkdir -p "$1/Documentation"
 		(cd "$top/Documentation" && find . -type f -print0) |
 			while IFS= read -r -d '' f; do
-				mkdir -p "$(dirname "$1/Documentation/$f")"
-				cp -a "$top/Documentation/$f" "$1/Documentation/$f"
-				git -C "$1" add -f "Documentation/$f"
-			done
-		git -C "$1" checkout -q HEAD MAINTAINERS
-		add_maintainers "$1"
-		mkdir -p "$1/${fragment%/*}"
-		cp "$top/kernel-config-fragments/${fragment##*/}" "$1/$fragment"
+				mkdir -p "$(dirname "$1/Documentation/$f")" &&
+				cp -a "$top/Documentation/$f" "$1/Documentation/$f" &&
+				git -C "$1" add -f "Documentation/$f" || exit
+			done &&
+		git -C "$1" checkout -q HEAD MAINTAINERS &&
+		add_maintainers "$1" &&
+		mkdir -p "$1/${fragment%/*}" &&
+		cp "$top/kernel-config-fragments/${fragment##*/}" "$1/$fragment" &&
 		git -C "$1" add -f MAINTAINERS "$fragment"
 		;;
 	esac
@@ -129,12 +130,13 @@ apply_series()
 			git -C "$tree" apply --index "$diff" ||
 				die "$diff does not apply to $tree"
 		done
-		join_folders "$tree" "$name"
+		join_folders "$tree" "$name" || die "what belongs to $name is not added to $tree"
 		# The commit's date stays the author's: the same series on the same
 		# base is the same commit, and nothing needs to be built again.
 		git -C "$tree" diff --cached --quiet ||
 			GIT_COMMITTER_DATE=$(git -C "$tree" log -1 --format=%aI) \
-			git -C "$tree" commit -q --amend --no-edit
+			git -C "$tree" commit -q --amend --no-edit ||
+			die "$name is not committed in $tree"
 	done < <(patch_names)
 }
 
@@ -164,7 +166,7 @@ series_commit()
 	scratch=$(mktemp -d "$cache/scratch.XXXXXX")
 	git -C "$repo" worktree add -q --detach --no-checkout "$scratch/tree" base
 	git -C "$scratch/tree" read-tree HEAD
-	apply_series "$base" "$scratch/tree" >&2
+	apply_series "$base" "$scratch/tree" >&2 || return
 	git -C "$repo" update-ref "$ref" "$(git -C "$scratch/tree" rev-parse HEAD)"
 	git -C "$repo" rev-parse "$ref"
 	rm -rf "$scratch"
@@ -181,32 +183,27 @@ build_tree()
 	# Its work trees are not bare: checkpatch's spdxcheck.py wants to know. A
 	# repository that does not say what it is is bare by its looks.
 	git -C "$(base_repo "$base")" config --unset core.bare || true
-	commit=$(series_commit "$base")
-	if [[ ! -d $tree ]]; then
-		say "Checking out linux-source-$base ..."
-		mkdir -p "$cache/trees"
-		git -C "$(base_repo "$base")" worktree prune
-		git -C "$(base_repo "$base")" worktree add -q --detach "$tree" "$commit" >&2
-	fi
-	git -C "$tree" checkout -q --force --detach "$commit"
-	echo "$tree"
+	commit=$(series_commit "$base") || return
+	tree_at "$base" "$tree" "$commit" "linux-source-$base"
 }
 
 # base_tree BASE: print the path of a tree without the series, for builds.
 base_tree()
 {
-	local base=$1 tree=$cache/trees/$1-base$variant commit
+	fetch_source "$1" >&2
+	tree_at "$1" "$cache/trees/$1-base$variant" base "linux-source-$1, without the series"
+}
 
-	fetch_source "$base" >&2
-	commit=$(git -C "$(base_repo "$base")" rev-parse base)
-	if [[ ! -d $tree ]]; then
-		say "Checking out linux-source-$base, without the series ..."
+# tree_at BASE TREE COMMIT NAME: have the work tree at that commit; print its path.
+tree_at()
+{
+	if [[ ! -d $2 ]]; then
+		say "Checking out $4 ..."
 		mkdir -p "$cache/trees"
-		git -C "$(base_repo "$base")" worktree prune
-		git -C "$(base_repo "$base")" worktree add -q --detach "$tree" "$commit" >&2
+		git -C "$(base_repo "$1")" worktree prune
+		git -C "$(base_repo "$1")" worktree add -q --detach "$2" "$3" >&2
 	fi
-	git -C "$tree" checkout -q --force --detach "$commit"
-	echo "$tree"
+	git -C "$2" checkout -q --force --detach "$3" && echo "$2"
 }
 
 # A commit as a patch, without what has its home elsewhere.
