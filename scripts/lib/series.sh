@@ -59,9 +59,13 @@ add_maintainers()
 	local script
 
 	script=$(mktemp)
-	git -C "$1" show HEAD:scripts/parse-maintainers.pl >"$script" &&
-	python3 "$top/scripts/lib/maintainers.py" "$1/MAINTAINERS" \
-		"$top/MAINTAINERS-entry" "$script" || die "no place in $1/MAINTAINERS"
+	if ! git -C "$1" show HEAD:scripts/parse-maintainers.pl >"$script" ||
+	   ! python3 "$top/scripts/lib/maintainers.py" "$1/MAINTAINERS" \
+		"$top/MAINTAINERS-entry" "$script"
+	then
+		rm "$script"
+		die "no place in $1/MAINTAINERS"
+	fi
 	rm "$script"
 }
 
