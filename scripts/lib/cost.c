@@ -14,7 +14,8 @@
  *
  * Printed are, for each ROW, the result that most batches agree on, how many of all
  * these are, and the least. They are the state that a row is in: two kernels
- * can be compared if most of their batches agree.
+ * can be compared if most of their batches agree. Where the state is a matter of
+ * chance, a row is set up several times, and the one with the fewest counts.
  *
  * --forever does the first ROW without an end, for cost.sh --trace.
  */
@@ -486,6 +487,7 @@ static const struct row {
 	const char *name;
 	void (*begin)(void);
 	void (*once)(void);
+	unsigned int setups;	/* the least of so many; 1 by default */
 } rows[] = {
 	{ "udp4",	udp4,		send_and_receive },
 	{ "udp6",	udp6,		send_and_receive },
@@ -495,8 +497,9 @@ static const struct row {
 	{ "tcp",	tcp,		send_and_receive },
 	{ "raw",	raw,		send_and_receive },
 	{ "raw_short",	raw_short,	send_and_receive },
-	{ "netlink",	netlink,	send_and_receive },
-	{ "netlink_short", netlink_short, send_and_receive },
+	/* The kernel's hash table has four buckets; the sockets share one, or not. */
+	{ "netlink",	netlink,	send_and_receive, 12 },
+	{ "netlink_short", netlink_short, send_and_receive, 12 },
 	{ "packet",	packet_socket,	packet_send_and_receive },
 	{ "packet_short", packet_short,	packet_send_and_receive },
 	{ "veth",	across_veth,	send_and_receive },
@@ -584,24 +587,46 @@ static unsigned long most_common(const unsigned long *results, unsigned int *cou
 	return best;
 }
 
-static void measure(const struct row *row, unsigned long empty)
+struct result {
+	unsigned long most;	/* tenths of instructions, in most batches */
+	unsigned long least;
+	unsigned int count;	/* batches that agree with most */
+	unsigned int iterations;
+};
+
+static struct result measure_setup(const struct row *row, unsigned long empty)
 {
-	unsigned int i, n = ITERATIONS, count;
-	unsigned long results[BATCHES], result;
+	struct result result = { .iterations = ITERATIONS };
+	unsigned long results[BATCHES];
+	unsigned int i;
 
 	row->begin();
 	/* The kernel has been told what begin() did, and is done with it. */
 	usleep(500000);
 	for (i = 0; i < BATCHES; i++)
-		results[i] = batch(row->once, &n) - empty;
+		results[i] = batch(row->once, &result.iterations) - empty;
 	qsort(results, BATCHES, sizeof(*results), compare);
-	result = most_common(results, &count);
-	printf("%s: %lu.%lu instructions, in %u of %u batches of %u; least %lu.%lu\n",
-	       row->name, result / 10, result % 10, count, BATCHES, n,
-	       results[0] / 10, results[0] % 10);
-	fflush(stdout);
+	result.most = most_common(results, &result.count);
+	result.least = results[0];
 	close(tx);
 	close(rx);
+	return result;
+}
+
+static void measure(const struct row *row, unsigned long empty)
+{
+	struct result best = measure_setup(row, empty), other;
+	unsigned int i;
+
+	for (i = 1; i < row->setups; i++) {
+		other = measure_setup(row, empty);
+		if (other.most < best.most)
+			best = other;
+	}
+	printf("%s: %lu.%lu instructions, in %u of %u batches of %u; least %lu.%lu\n",
+	       row->name, best.most / 10, best.most % 10, best.count, BATCHES,
+	       best.iterations, best.least / 10, best.least % 10);
+	fflush(stdout);
 }
 
 static const struct row *find(const char *name)
