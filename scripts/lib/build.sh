@@ -160,7 +160,7 @@ objects_out() { echo "$cache/build/objects-$1$variant"; }
 objects_ours=(kernel/khealthd/ net/core/khealthd{,_skb}.o)
 objects_hooked=(net/core/{skbuff,sock,dev,neighbour}.o
 	net/ipv4/{udp,raw,tcp_input,tcp_ipv4,inet_connection_sock,inet_fragment}.o
-	net/ipv6/tcp_ipv6.o net/netfilter/nf_conntrack_core.o
+	net/ipv6/tcp_ipv6.o net/netfilter/nf_conntrack_{core,standalone}.o
 	net/netlink/af_netlink.o net/packet/af_packet.o fs/file_table.o kernel/{fork,pid}.o)
 
 objects()

@@ -96,8 +96,6 @@ matrix_row() # BASE NAME ARCH ENVIRONMENT OPTIONS
 	! grep -qx CONFIG_PACKET=m "$out/.config" || modules_have_all "$out"
 }
 
-code_of() { objdump -dr --no-show-raw-insn "$1" | sed 1,3d; } # OBJECT
-
 # Without the option, the objects with hooks are the same as without the series.
 off_is_identical() # BASE
 {
@@ -112,8 +110,8 @@ off_is_identical() # BASE
 			>"$out.log" 2>&1 || { tail -n 30 "$out.log"; return 1; }
 	done
 	for o in "${objects_hooked[@]}"; do
-		cmp <(code_of "$(matrix_out "$1" without)/$o") \
-			<(code_of "$(matrix_out "$1" off)/$o") || { echo "$o"; bad=1; }
+		"$top/scripts/lib/same-code.py" "$(matrix_out "$1" without)/$o" \
+			"$(matrix_out "$1" off)/$o" || bad=1
 	done
 	return $bad
 }
