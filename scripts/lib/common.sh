@@ -9,10 +9,13 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 cache=$(realpath -m "${KHEALTHD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/khealthd}")
 jobs=$(nproc)
 default_base=6.12
+# A kernel takes the patches of the next newer one where it has none of its own. The
+# bases are built and booted here; the others are kernels that some distributions have.
+kernels=(6.1 6.12 7.2 7.3)
 bases=(6.1 6.12 7.3)
 # Compiled and booted each time. The others have the same hooks, and are with --full.
 main_bases=(6.12 7.3)
-export top cache jobs default_base bases main_bases
+export top cache jobs default_base kernels bases main_bases
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -13,7 +13,7 @@
 #
 # 01xx is the second series: each of its patches stands on the first one alone.
 
-newest_base=${bases[-1]}
+newest_base=${kernels[-1]}
 selftests_dir=tools/testing/selftests/khealthd
 tools_dir=tools/khealthd
 netlink_spec=Documentation/netlink/specs/khealthd.yaml
@@ -24,7 +24,7 @@ not_in_patches=(":!$selftests_dir" ":!$tools_dir" ':!Documentation/**khealthd*'
 	':!MAINTAINERS' ":!$fragment")
 
 # newer_base BASE: the next newer one, if there is one.
-newer_base() { printf '%s\n' "${bases[@]}" | grep -xF -A 1 -e "$1" | sed -n 2p; }
+newer_base() { printf '%s\n' "${kernels[@]}" | grep -xF -A 1 -e "$1" | sed -n 2p; }
 
 # diff_of BASE NAME: what the base has otherwise than the next newer one.
 diff_of() { echo "$top/patches/$1/${2%.patch}.diff"; }
@@ -397,10 +397,10 @@ net/key/af_key.c pfkey_broadcast_one khealthd_sock_refused
 net/mptcp/options.c mptcp_over_limit khealthd_tcp_rcvbuf_refused if mptcp_over_limit(
 net/mptcp/protocol.c __mptcp_add_backlog khealthd_tcp_level if mptcp_try_rmem_schedule(
 net/mptcp/protocol.c __mptcp_add_backlog khealthd_tcp_limit_refused if mptcp_try_rmem_schedule(
-net/mptcp/protocol.c __mptcp_move_skb khealthd_tcp_rcvbuf_level if mptcp_try_rmem_schedule(
+net/mptcp/protocol.c __mptcp_move_skb khealthd_tcp_rcvbuf_level if mptcp_borrow_fwdmem(
 net/mptcp/protocol.c __mptcp_move_skb khealthd_tcp_rcvbuf_refused if mptcp_try_rmem_schedule(
 net/mptcp/protocol.c __mptcp_move_skb khealthd_tcp_refused if mptcp_rmem_schedule(
-net/mptcp/protocol.c mptcp_data_queue_ofo khealthd_tcp_rcvbuf_level if mptcp_try_rmem_schedule(
+net/mptcp/protocol.c mptcp_data_queue_ofo khealthd_tcp_rcvbuf_level if mptcp_borrow_fwdmem(
 net/mptcp/protocol.c mptcp_data_queue_ofo khealthd_tcp_rcvbuf_refused if mptcp_try_rmem_schedule(
 net/mptcp/protocol.c mptcp_prune_ofo_queue khealthd_tcp_rcvbuf_refused if mptcp_try_rmem_schedule(
 net/netlink/af_netlink.c netlink_attachskb khealthd_sock_level

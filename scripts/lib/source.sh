@@ -27,10 +27,10 @@ check_base()
 {
 	local b
 
-	for b in "${bases[@]}"; do
+	for b in "${kernels[@]}"; do
 		[[ $1 = "$b" ]] && return
 	done
-	usage_error "unknown base '$1'; known are: ${bases[*]}"
+	usage_error "unknown base '$1'; known are: ${kernels[*]}"
 }
 
 # debian_mirror LABEL: Debian's main mirror, or that of its Debian-Security, as this
