@@ -9,7 +9,7 @@
 # on top of what the guests have.
 matrix_rows=(
 	"gcc|x86_64||SMP=y"
-	"clang|x86_64|LLVM=1|SMP=y"
+	"clang|x86_64|LLVM=-19|SMP=y"
 	"arm64|arm64|CROSS_COMPILE=aarch64-linux-gnu-|"
 	"32 bits|i386||64BIT=n SMP=y"
 	"one CPU|x86_64||SMP=n"
