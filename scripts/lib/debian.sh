@@ -7,21 +7,39 @@
 debian_suite=bookworm-security
 debian_flavour=amd64_none_amd64
 
-# debian_source DIR: unpack Debian 12's package "linux-6.12", which our source of that
-# base is from, there, without its patches yet.
+# debian_source DIR: unpack there Debian 12's package "linux-6.12", with its own patches:
+# the newest version whose files the mirror has, which is not always the index's newest.
 debian_source()
 {
 	local dir=$cache/releases/debian keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	local version
 
 	mkdir -p "$dir" "$cache/releases/apt"/{lists,archives}/partial
 	echo "deb-src [signed-by=$keyring] $(debian_mirror Debian-Security) $debian_suite main" \
 		>"$cache/releases/apt/sources.list"
 	release_apt get update || return
-	# Of an older version; the archives of a newer one may be the same.
-	rm -f "$dir"/*.dsc
-	(cd "$dir" && release_apt get source --download-only linux-6.12) || return
+	for version in $(release_apt cache showsrc linux-6.12 | awk '$1 == "Version:" { print $2 }' |
+		sort -rVu); do
+		# Of another version; the archives may be the same.
+		rm -f "$dir"/*.dsc
+		(cd "$dir" && release_apt get source --download-only "linux-6.12=$version") &&
+			break
+	done
 	rm -rf "$1"
-	dpkg-source --skip-patches -x "$dir"/linux-6.12_*.dsc "$1"
+	dpkg-source --skip-patches -x "$dir"/linux-6.12_*.dsc "$1" || return
+	echo "This is linux-6.12 $version."
+	(cd "$1" && QUILT_PATCHES=debian/patches quilt push -a -q)
+}
+
+# kernel_in PACKAGE TREE: the kernel that a package builds, as a repository.
+kernel_in()
+{
+	mkdir "$2"
+	tar -C "$1" --exclude=./debian --exclude=./.pc -cf - . | tar -C "$2" -xf -
+	git -C "$2" init -q
+	git -C "$2" add -Af .
+	git -C "$2" -c user.name=khealthd -c user.email=khealthd@localhost \
+		commit -q -m "The kernel of Debian's package"
 }
 
 # put_series EXPORT TREE: what a packager does by hand.
@@ -44,9 +62,10 @@ debian_package()
 	# shellcheck disable=SC2064 # it is this folder
 	trap "rm -rf '$dir'" EXIT
 	tree=$dir/linux
-	"$top/scripts/export" "$default_base" "$dir/export" &&
-		debian_source "$tree" &&
+	debian_source "$tree" && kernel_in "$tree" "$dir/kernel" &&
+		"$top/scripts/export" --tree "$dir/kernel" "$default_base" "$dir/export" &&
 		put_series "$dir/export" "$tree" || return
+	rm -rf "$dir/kernel"
 	cd "$tree" || return
 	QUILT_PATCHES=debian/patches quilt push -a -q --fuzz=0 || return
 	debian/bin/gencontrol.py || return

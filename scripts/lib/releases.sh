@@ -5,7 +5,7 @@
 # has. Of each only the files that the series touches are unpacked and kept.
 
 # Older ones have other lines beside a hook, and holes that were mended since.
-declare -A oldest_release=([6.1]=6.1.187 [6.12]=6.12.115 [7.2]=7.2.9 [7.3]=7.3~rc7)
+declare -A oldest_release=([6.1]=6.1.187 [6.12]=6.12.107 [7.2]=7.2.9 [7.3]=7.3~rc7)
 
 archive_suites=({bookworm,trixie}{,-backports} forky sid experimental)
 security_suites=({bookworm,trixie}-security)
@@ -104,7 +104,7 @@ applies_to()
 	local tree
 
 	tree=$(release_tree "$@") || return
-	apply_series "$1" "$tree"
+	apply_series "$(kernel_of "$1" "$2")" "$tree"
 	check_hooks "$tree"
 }
 
@@ -138,11 +138,10 @@ readme_is_true() # SEEN GOOD
 	return $wrong
 }
 
-is_older() { [[ $1 != "$2" && $(printf '%s\n' "$@" | sort -V | head -n 1) = "$1" ]]; } # RELEASE THAN
-
 group_apply()
 {
-	local kernel release version suites before table=$cache/releases/table
+	local kernel release version suites before older words
+	local table=$cache/releases/table
 	local -a good
 
 	mkdir -p "$cache/releases"
@@ -152,6 +151,7 @@ group_apply()
 	: >"$table.seen"
 	: >"$table.good"
 	for kernel in "${kernels[@]}"; do
+		[[ $kernel != *.*.* ]] || continue
 		good=()
 		while read -r release version suites; do
 			before=$failed
@@ -166,8 +166,12 @@ group_apply()
 			good+=("$release")
 			echo "$release" >>"$table.good"
 		done < <(releases_of "$kernel")
-		printf '| %s | %s | %s |\n' "$kernel" "${good[*]:-none}" "$(own_patches "$kernel")" \
-			>>"$table"
+		words=$(own_patches "$kernel")
+		for older in "${kernels[@]}"; do
+			[[ $older != "$kernel".* ]] ||
+				words+="; up to $older: $(own_patches "$older")"
+		done
+		printf '| %s | %s | %s |\n' "$kernel" "${good[*]:-none}" "$words" >>"$table"
 	done
 	sed 's/^/        /' "$table" >&2
 	check "no release in README's table is wrong" readme_is_true "$table".{seen,good}

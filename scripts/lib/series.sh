@@ -26,6 +26,28 @@ not_in_patches=(":!$selftests_dir" ":!$tools_dir" ':!Documentation/**khealthd*'
 # newer_base BASE: the next newer one, if there is one.
 newer_base() { printf '%s\n' "${kernels[@]}" | grep -xF -A 1 -e "$1" | sed -n 2p; }
 
+is_older() { [[ $1 != "$2" && $(printf '%s\n' "$@" | sort -V | head -n 1) = "$1" ]]; } # RELEASE THAN
+
+# kernel_of BASE RELEASE: whose patches a release of that base takes.
+kernel_of()
+{
+	local kernel
+
+	for kernel in "${kernels[@]}"; do
+		[[ $kernel = "$1".* ]] && ! is_older "$kernel" "$2" && break
+		[[ $kernel = "$1" ]] && break
+	done
+	echo "$kernel"
+}
+
+# release_in TREE COMMIT: as its Makefile says.
+release_in()
+{
+	git -C "$1" show "$2:Makefile" | awk '
+		/^(VERSION|PATCHLEVEL|SUBLEVEL) = / { n[$1] = $3 }
+		END { print n["VERSION"] "." n["PATCHLEVEL"] "." n["SUBLEVEL"] }'
+}
+
 # diff_of BASE NAME: what the base has otherwise than the next newer one.
 diff_of() { echo "$top/patches/$1/${2%.patch}.diff"; }
 
@@ -161,7 +183,7 @@ series_ref()
 # an empty work tree, so that it takes seconds, and kept.
 series_commit()
 {
-	local base=$1 scratch repo ref
+	local base=$1 scratch repo ref kernel
 
 	repo=$(base_repo "$base")
 	ref=$(series_ref "$base")
@@ -170,7 +192,8 @@ series_commit()
 	scratch=$(mktemp -d "$cache/scratch.XXXXXX")
 	git -C "$repo" worktree add -q --detach --no-checkout "$scratch/tree" base
 	git -C "$scratch/tree" read-tree HEAD
-	apply_series "$base" "$scratch/tree" >&2 || return
+	kernel=$(kernel_of "$base" "$(release_in "$scratch/tree" HEAD)") || return
+	apply_series "$kernel" "$scratch/tree" >&2 || return
 	git -C "$repo" update-ref "$ref" "$(git -C "$scratch/tree" rev-parse HEAD)"
 	git -C "$repo" rev-parse "$ref"
 	rm -rf "$scratch"

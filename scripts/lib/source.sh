@@ -25,12 +25,14 @@ use_tree()
 
 check_base()
 {
-	local b
+	local b known=''
 
 	for b in "${kernels[@]}"; do
+		[[ $b != *.*.* ]] || continue
 		[[ $1 = "$b" ]] && return
+		known+=" $b"
 	done
-	usage_error "unknown base '$1'; known are: ${kernels[*]}"
+	usage_error "unknown base '$1'; known are:$known"
 }
 
 # debian_mirror LABEL: Debian's main mirror, or that of its Debian-Security, as this
