@@ -12,11 +12,11 @@ debian_flavour=amd64_none_amd64
 debian_source()
 {
 	local dir=$cache/releases/debian keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	local version
+	local release_apt_dir=$dir/apt version
 
-	mkdir -p "$dir" "$cache/releases/apt"/{lists,archives}/partial
+	mkdir -p "$release_apt_dir"/{lists,archives}/partial
 	echo "deb-src [signed-by=$keyring] $(debian_mirror Debian-Security) $debian_suite main" \
-		>"$cache/releases/apt/sources.list"
+		>"$release_apt_dir/sources.list"
 	release_apt get update || return
 	for version in $(release_apt cache showsrc linux-6.12 | awk '$1 == "Version:" { print $2 }' |
 		sort -rVu); do

@@ -11,10 +11,10 @@ archive_suites=({bookworm,trixie}{,-backports} forky sid experimental)
 security_suites=({bookworm,trixie}-security)
 
 # release_apt get|cache COMMAND...: apt with all of the archive's suites, and lists
-# of our own in the cache.
+# of our own in the cache, or in $release_apt_dir.
 release_apt()
 {
-	local dir=$cache/releases/apt
+	local dir=${release_apt_dir:-$cache/releases/apt}
 
 	"apt-$1" -q -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir" \
 		-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=- \

@@ -141,7 +141,7 @@ apply_series()
 	local -a parts
 
 	# A machine on which git does not know who commits is no reason to stop.
-	git var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
+	git -C "$tree" var GIT_COMMITTER_IDENT >/dev/null 2>&1 ||
 		export GIT_COMMITTER_NAME=khealthd GIT_COMMITTER_EMAIL=khealthd@localhost
 	git -C "$tree" update-ref refs/worktree/khealthd-base HEAD
 	git -C "$tree" update-ref -d refs/worktree/khealthd-first-only
