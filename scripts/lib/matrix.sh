@@ -35,7 +35,8 @@ matrix_targets() # OUT
 	! is_set "$1" KHEALTHD || printf '%s\n' "${objects_ours[@]:1}"
 	printf '%s\n' net/core/{skbuff,sock,dev}.o net/netlink/af_netlink.o
 	! is_set "$1" INET || printf '%s\n' net/core/neighbour.o net/ipv4/{udp,raw,tcp_input,tcp_ipv4,inet_connection_sock,inet_fragment}.o
-	! is_set "$1" NF_CONNTRACK || echo net/netfilter/nf_conntrack_core.o
+	! is_set "$1" MPTCP || printf '%s\n' net/mptcp/{options,protocol}.o
+	! is_set "$1" NF_CONNTRACK || printf '%s\n' net/netfilter/nf_conntrack_{core,standalone}.o
 	! is_set "$1" PACKET || echo net/packet/af_packet.o
 	! is_set "$1" VSOCKETS_LOOPBACK || echo net/vmw_vsock/virtio_transport_common.o
 }
