@@ -8,7 +8,7 @@
 # A row is "NAME|ARCH|what goes into the environment of make|options of Kconfig",
 # on top of what the guests have.
 matrix_rows=(
-	"gcc|x86_64||SMP=y"
+	"gcc|x86_64||SMP=y MPTCP=y"
 	"clang|x86_64|LLVM=-19|SMP=y"
 	"arm64|arm64|CROSS_COMPILE=aarch64-linux-gnu-|"
 	"32 bits|i386||64BIT=n SMP=y"
