@@ -69,8 +69,13 @@ modules_have_all() # OUT
 
 	lacking=$(comm -23 \
 		<(nm -u "$1"/net/{packet,vmw_vsock,netfilter}/*.o | awk '/khealthd/ { print $2 }' | sort -u) \
-		<(nm "$1"/{kernel/khealthd,net/core}/*.o |
-			sed -nE 's/.* (__ksymtab_|__export_symbol_)(.*khealthd.*)/\2/p' | sort -u))
+		<({
+			nm "$1"/{kernel/khealthd,net/core}/*.o |
+				sed -nE 's/.* (__ksymtab_|__export_symbol_)(.*khealthd.*)/\2/p'
+			# The monitor is conntrack's own.
+			nm "$1"/net/netfilter/nf_conntrack_core.o |
+				awk '$2 == "D" && /khealthd/ { print $3 }'
+		} | sort -u))
 	[[ ! $lacking ]] || { echo "not exported: $lacking"; return 1; }
 }
 
