@@ -77,6 +77,11 @@ def machine():
             **{name: what() for name, what in LISTS.items()}}
 
 
+def machine_before():
+    """The same; but a helper that runs for an alert of before is gone soon."""
+    return {**machine(), "processes": processes(rb"OUTER_DIR|DIR")}
+
+
 def is_as(before, after_what):
     """Wait until it is: the kernel takes namespaces and processes apart by and by."""
     now = machine()
@@ -154,8 +159,7 @@ def put_back(*cases):
     """Kill tests in the middle, by turns. Return why if none of them could be run."""
     done = 0
     settings(**ODD)
-    # A helper that runs for an alert of before is gone soon.
-    before = {**machine(), "processes": processes(rb"OUTER_DIR|DIR")}
+    before = machine_before()
     for (command, what), sig in zip(cases, itertools.cycle((signal.SIGTERM, signal.SIGINT))):
         with in_the_middle(command, what) as process:
             if process:
@@ -207,7 +211,7 @@ def test_c(_):
 def test_crash(_):
     """When the test itself is killed by somebody else."""
     settings(**ODD)
-    before = machine()
+    before = machine_before()
     for command, what in (("rcvpath.py namespaces", "/run/netns/*"),
                           ("khealthd_test -t helper_hangs", SYSCTL + "helper_timeout_ms")):
         with in_the_middle(command, what) as process:
@@ -219,7 +223,7 @@ def test_crash(_):
 def test_failure(helper):
     """When a test fails that tidies nothing up."""
     settings(**ODD)
-    before = machine()
+    before = machine_before()
     write(f"{helper.dir}/fails.py", f"""#!/usr/bin/python3
 import contextlib, os, subprocess, sys
 sys.path.insert(0, "{HERE}")
@@ -260,7 +264,7 @@ def test_itself(_):
 def test_killed_guard(_):
     """What cannot be put back after SIGKILL does not make the next run fail."""
     settings(**ODD)
-    before = machine()
+    before = machine_before()
     for command, what in (("rcvpath.py namespaces", "/run/netns/*"),
                           ("khealthd_test -t helper_hangs", SYSCTL + "helper_timeout_ms")):
         with in_the_middle(command, what) as process:
