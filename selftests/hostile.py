@@ -345,17 +345,16 @@ def test_hotplug(helper):
         return "only one CPU, or no hotplug"
     router = Router(576)
     cpus = os.sched_getaffinity(0)
-    try:
+    with Saved("/proc/sys/net/core/netdev_max_backlog", 80):
         os.sched_setaffinity(0, {1})
-        with Saved("/proc/sys/net/core/netdev_max_backlog", 80):
+        try:
             router.send(34000)
+        finally:
             os.sched_setaffinity(0, cpus)
-            equal(helper.find("backlog", "low")["KHEALTHD_CPU"], "1", "cpu")
-            with Saved(online, 0):
-                end_episodes()
-                equal(episodes("backlog"), [], "episodes")
-    finally:
-        os.sched_setaffinity(0, cpus)
+        equal(helper.find("backlog", "low")["KHEALTHD_CPU"], "1", "cpu")
+        with Saved(online, 0):
+            end_episodes()
+            equal(episodes("backlog"), [], "episodes")
     helper.find("backlog", "recovered")
     router.close()
     return None

@@ -9,6 +9,8 @@ numbers in warnings, the numbers in generated names, the order of functions. So
 constants in instructions are not compared; each function's instructions, registers,
 offsets and the symbols that it refers to are, and so are the sizes of all sections
 that are loaded and of all symbols. Exits with 1 if they differ, and says where.
+
+The kernel's own scripts/objdiff compares all that objdump prints, line numbers included.
 """
 
 import collections
