@@ -13,14 +13,14 @@ bench_programs()
 	local share=$1 program uapi
 
 	shift
-	uapi=$(bench_tree)/include/uapi
+	uapi=$tree/include/uapi
 	for program; do
 		gcc -static -O2 -Wall -pthread -I "$top/selftests" -idirafter "$uapi" \
 			-o "$share/$program" "$bench/$program.c" || return
 	done
 }
 
-# The tree that the kernels were built from.
+# The tree that the kernels were built from. Asked once: guests run at the same time.
 bench_tree()
 {
 	if [[ $built ]]; then
@@ -152,7 +152,7 @@ bench_quick()
 latency_in_guest()
 {
 	[[ $built ]] || selftests "$base" || return
-	bench_boot latency "$(bench_kernel)" 512M 3000 \
+	bench_boot latency "$(x86_out "$base")/arch/x86/boot/bzImage" 512M 3000 \
 		"$(selftests_out "$base")/khealthd/khealthd_latency >/run/share/out"
 }
 
@@ -223,7 +223,7 @@ grown()
 	local on off
 
 	on=$(x86_out "$base") off=$(x86_out "$base" off)
-	"$(bench_tree)/scripts/bloat-o-meter" "-$1" "$off/vmlinux" "$on/vmlinux" |
+	"$tree/scripts/bloat-o-meter" "-$1" "$off/vmlinux" "$on/vmlinux" |
 		awk -v tests="$(nm "$on"/kernel/khealthd/tests/*.o | awk 'NF == 3 { print $3 }')" '
 			BEGIN { split(tests, names, "\n"); for (i in names) test[names[i]] }
 			NF == 4 && $4 ~ /^[+-]/ && !($1 in test) { sum += $4 }
