@@ -149,11 +149,19 @@ bench_quick()
 
 # === latency =================================================================
 
+# Without shared libraries: to open one takes as long as the host takes.
 latency_in_guest()
 {
-	[[ $built ]] || selftests "$base" || return
+	local program
+
+	for program in latency guard; do
+		gcc -static -O2 -Wall -idirafter "$tree/include/uapi" \
+			-o "$boot_share/khealthd_$program" \
+			"$tree/tools/testing/selftests/khealthd/khealthd_$program.c" ||
+			return
+	done
 	bench_boot latency "$(x86_out "$base")/arch/x86/boot/bzImage" 512M 3000 \
-		"$(selftests_out "$base")/khealthd/khealthd_latency >/run/share/out"
+		"/run/share/khealthd_latency >/run/share/out"
 }
 
 part_latency()
@@ -216,37 +224,58 @@ part_scale()
 
 # === footprint ===============================================================
 
-# grown t|d: bytes of text or data more than with the option off, without unit tests,
-# which the kernels for tests have.
+# Structures that hooks are near to.
+footprint_structures=(sock sk_buff softnet_data net_device)
+
+# grown t|d BASE: bytes of text or data that the objects with hooks and ours have more
+# than with the option off.
 grown()
 {
-	local on off
+	local out
 
-	on=$(x86_out "$base") off=$(x86_out "$base" off)
-	"$tree/scripts/bloat-o-meter" "-$1" "$off/vmlinux" "$on/vmlinux" |
-		awk -v tests="$(nm "$on"/kernel/khealthd/tests/*.o | awk 'NF == 3 { print $3 }')" '
-			BEGIN { split(tests, names, "\n"); for (i in names) test[names[i]] }
-			NF == 4 && $4 ~ /^[+-]/ && !($1 in test) { sum += $4 }
-			END { print sum + 0 }'
+	out=$(objects_out "$2")
+	"$tree/scripts/bloat-o-meter" "-$1" "$out/off.o" "$out/on.o" |
+		awk 'NF == 4 && $4 ~ /^[+-]/ { sum += $4 } END { print sum + 0 }'
 }
 
-per_cpu() { size -A "$1" | awk '$1 == ".data..percpu" { print $2 }'; }
+per_cpu() { size -A "$1" | awk '$1 == ".data..percpu" { n += $2 } END { print n + 0 }'; }
 
-# Structures that hooks are near to, and whether they are as they were.
-structures()
+# same_structure NAME BASE: "0", or "changed".
+same_structure()
 {
-	local out name size
+	local out
 
-	out=$(objects_out "$base")
-	[[ $built ]] || objects "$base" || return
-	[[ -e $out/on/dev.o ]] || return 0
-	for name in sock sk_buff softnet_data net_device; do
-		size=$(pahole -C "$name" "$out/on/dev.o" | sed -n 's/.* size: \([0-9]*\),.*/\1/p')
-		diff -q <(pahole -C "$name" "$out/off/dev.o") \
-			<(pahole -C "$name" "$out/on/dev.o") >/dev/null &&
-			echo "\"struct $name, bytes more than the $size there are\",0" ||
-			echo "struct $name,changed"
+	out=$(objects_out "$2")
+	if cmp -s <(pahole -C "$1" "$out/off/dev.o") <(pahole -C "$1" "$out/on/dev.o"); then
+		echo 0
+	else
+		echo changed
+	fi
+}
+
+# footprint_objects BASE: with the option in on.o, without it in off.o. Not all of a
+# kernel: that is built for one base only.
+footprint_objects()
+{
+	local out
+
+	out=$(objects_out "$1")
+	[[ $built ]] || objects "$1" || return
+	ld -r -o "$out/off.o" "$out"/off/*.o &&
+		ld -r -o "$out/on.o" "$out"/on/*.o "$out"/kernel/khealthd/*.o \
+			"$out"/net/core/khealthd*.o
+}
+
+# footprint_row WORDS COMMAND...: a cell for each base.
+footprint_row()
+{
+	local each
+
+	printf '"%s"' "$1"
+	for each in "${bases[@]}"; do
+		printf ',%s' "$("${@:2}" "$each")"
 	done
+	echo
 }
 
 idle_in_guest()
@@ -258,17 +287,35 @@ idle_in_guest()
 		before=$(switches); sleep 3600; echo $(($(switches) - before)) >/run/share/out'
 }
 
+per_cpu_grown()
+{
+	local out
+
+	out=$(objects_out "$1")
+	echo $(($(per_cpu "$out/on.o") - $(per_cpu "$out/off.o")))
+}
+
+idle_of() { [[ $1 != "$base" ]] || cat "$raw/idle"; }
+
 part_footprint()
 {
+	local each name
+
 	with_share idle_in_guest || return
+	for each in "${bases[@]}"; do
+		footprint_objects "$each" || return
+	done
 	{
-		echo "CONFIG_KHEALTHD=y in place of n,"
-		echo "\"text, bytes more\",$(grown t)"
-		echo "\"data, read-only and zeroed data, bytes more\",$(grown d)"
-		echo "\"per-CPU data, bytes more\",$(($(per_cpu "$(x86_out "$base")/vmlinux") - $(
-			per_cpu "$(x86_out "$base" off)/vmlinux")))"
-		structures
-		echo "\"on, wake-ups of the thread in an idle hour\",$(cat "$raw/idle")"
+		printf '"CONFIG_KHEALTHD=y in place of n, bytes more"'
+		printf ',%s' "${bases[@]}"
+		echo
+		footprint_row "text" grown t
+		footprint_row "data, read-only and zeroed data" grown d
+		footprint_row "per-CPU data" per_cpu_grown
+		for name in "${footprint_structures[@]}"; do
+			footprint_row "struct $name" same_structure "$name"
+		done
+		footprint_row "on: wake-ups of the thread in an idle hour" idle_of
 	} >"$out/footprint.csv"
 	say "$out/footprint.csv"
 }
