@@ -12,7 +12,7 @@ default_base=6.12
 # A kernel takes the patches of the next newer one where it has none of its own. The
 # bases are built and booted here; the others are kernels that distributions have, one
 # with three numbers is all releases of its kernel up to that one.
-kernels=(6.1 6.12.113 6.12 7.2 7.3)
+kernels=(6.1.170 6.1.176 6.1 6.12.95 6.12.113 6.12 7.2 7.3)
 bases=(6.1 6.12 7.3)
 # Compiled and booted each time. The others have the same hooks, and are with --full.
 main_bases=(6.12 7.3)
