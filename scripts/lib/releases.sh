@@ -105,7 +105,8 @@ applies_to()
 	check_hooks "$tree"
 }
 
-# own_patches BASE: in words, how many patches a base takes from where.
+# own_patches BASE [FOLDERS]: in words, how many patches a base takes from where, or
+# how many from folders whose names begin so.
 own_patches()
 {
 	local name
@@ -114,7 +115,11 @@ own_patches()
 		name=$(parts_of "$1" "$name" | tail -n 1)
 		echo "${name%/*}/"
 	done < <(patch_names) | sort | uniq -c |
-		awk -v top="$top/" '{ sub(top, "", $2); printf "%s%d from `%s`", (NR > 1 ? ", " : ""), $1, $2 }'
+		awk -v top="$top/" -v folders="patches/${2:-}" '
+			{ sub(top, "", $2) }
+			index($2, folders) == 1 {
+				printf "%s%d from `%s`", (n++ ? ", " : ""), $1, $2
+			}'
 }
 
 # The table has a row a kernel; README has it as it is printed.
@@ -162,7 +167,7 @@ group_apply()
 		words=$(own_patches "$kernel")
 		for older in "${kernels[@]}"; do
 			[[ $older != "$kernel".* ]] ||
-				words+="; up to $older: $(own_patches "$older")"
+				words+="; up to $older, in their place: $(own_patches "$older" "$kernel.")"
 		done
 		printf '| %s | %s | %s |\n' "$kernel" "${good[*]:-none}" "$words" >>"$table"
 	done
