@@ -211,7 +211,7 @@ part_scale()
 			if (scale)
 				printf "%s,%s,%s,%s,%s,%s\n", scale, udp4, udp4_short, full, alert, ss
 		}
-		BEGIN { print "sockets,namespaces,short at once,a packet,\"a packet, low\",\"a packet, dropped\",\"alert, us\",\"``ss -uam``, us\"" }
+		BEGIN { print "sockets,namespaces,short at once,a packet,\"a packet, low\",\"a packet, dropped\",\"alert, us\",\"``ss -uanm``, us\"" }
 		/^scale / { row(); gsub(/[a-z]+=/, ""); scale = $2 "," $3 "," $4 }
 		/^alert:/ { alert = sprintf("%.1f", $2 / 1000) }
 		/^ss:/ { ss = sprintf("%.0f", $2 / 1000) }
@@ -231,22 +231,43 @@ footprint_structures=(sock sk_buff softnet_data net_device)
 # than with the option off.
 grown()
 {
-	local out
+	local out grown
 
 	out=$(objects_out "$2")
-	"$tree/scripts/bloat-o-meter" "-$1" "$out/off.o" "$out/on.o" |
-		awk 'NF == 4 && $4 ~ /^[+-]/ { sum += $4 } END { print sum + 0 }'
+	grown=$("$tree/scripts/bloat-o-meter" "-$1" "$out/off.o" "$out/on.o") || return
+	awk 'NF == 4 && $4 ~ /^[+-]/ { sum += $4 } END { print sum + 0 }' <<<"$grown"
 }
 
-per_cpu() { size -A "$1" | awk '$1 == ".data..percpu" { n += $2 } END { print n + 0 }'; }
+# section_size FILE PATTERN: bytes of the sections of that name that are loaded.
+section_size()
+{
+	local sections
+
+	sections=$(size -A "$1") || return
+	awk -v name="$2" '
+		NF == 3 && $1 ~ name && $1 !~ /debug|comment|note|^Total/ { n += $2 }
+		END { print n + 0 }' <<<"$sections"
+}
+
+# section_grown PATTERN BASE
+section_grown()
+{
+	local out on off
+
+	out=$(objects_out "$2")
+	on=$(section_size "$out/on.o" "$1") && off=$(section_size "$out/off.o" "$1") &&
+		echo $((on - off))
+}
 
 # same_structure NAME BASE: "0", or "changed".
 same_structure()
 {
-	local out
+	local out on off
 
 	out=$(objects_out "$2")
-	if cmp -s <(pahole -C "$1" "$out/off/dev.o") <(pahole -C "$1" "$out/on/dev.o"); then
+	on=$(pahole -C "$1" "$out/on/dev.o") && off=$(pahole -C "$1" "$out/off/dev.o") || return
+	[[ $on && $off ]] || return
+	if [[ $on = "$off" ]]; then
 		echo 0
 	else
 		echo changed
@@ -269,13 +290,13 @@ footprint_objects()
 # footprint_row WORDS COMMAND...: a cell for each base.
 footprint_row()
 {
-	local each
+	local each cell row="\"$1\""
 
-	printf '"%s"' "$1"
 	for each in "${bases[@]}"; do
-		printf ',%s' "$("${@:2}" "$each")"
+		cell=$("${@:2}" "$each") || { say "footprint: no '$1' of $each"; return 1; }
+		row+=,$cell
 	done
-	echo
+	echo "$row"
 }
 
 idle_in_guest()
@@ -287,36 +308,36 @@ idle_in_guest()
 		before=$(switches); sleep 3600; echo $(($(switches) - before)) >/run/share/out'
 }
 
-per_cpu_grown()
-{
-	local out
-
-	out=$(objects_out "$1")
-	echo $(($(per_cpu "$out/on.o") - $(per_cpu "$out/off.o")))
-}
-
 idle_of() { [[ $1 != "$base" ]] || cat "$raw/idle"; }
+
+footprint_table()
+{
+	local name
+
+	printf '"CONFIG_KHEALTHD=y in place of n, bytes more"'
+	printf ',%s' "${bases[@]}"
+	echo
+	footprint_row "functions" grown t || return
+	footprint_row "variables, constants" grown d || return
+	footprint_row "all sections, by size: strings, tables for tracing and jump labels, init, too" \
+		section_grown . || return
+	footprint_row "per-CPU data" section_grown percpu || return
+	for name in "${footprint_structures[@]}"; do
+		footprint_row "struct $name" same_structure "$name" || return
+	done
+	footprint_row "on: wake-ups of the thread in an idle hour" idle_of
+}
 
 part_footprint()
 {
-	local each name
+	local each
 
 	with_share idle_in_guest || return
 	for each in "${bases[@]}"; do
 		footprint_objects "$each" || return
 	done
-	{
-		printf '"CONFIG_KHEALTHD=y in place of n, bytes more"'
-		printf ',%s' "${bases[@]}"
-		echo
-		footprint_row "text" grown t
-		footprint_row "data, read-only and zeroed data" grown d
-		footprint_row "per-CPU data" per_cpu_grown
-		for name in "${footprint_structures[@]}"; do
-			footprint_row "struct $name" same_structure "$name"
-		done
-		footprint_row "on: wake-ups of the thread in an idle hour" idle_of
-	} >"$out/footprint.csv"
+	footprint_table >"$raw/footprint" || return
+	cp "$raw/footprint" "$out/footprint.csv"
 	say "$out/footprint.csv"
 }
 

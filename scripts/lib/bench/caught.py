@@ -112,14 +112,15 @@ def polled_snmp(run, step):
     """
     homes = [burst for burst in run.bursts if burst["home"] and burst["lost"]]
     at = [burst["lost"] for burst in homes]
-    usual, found, last = 0, [], None
+    usual, found, last, ended = 0, [], None, -math.inf
     for when, errors, _ in run.polls[::step]:
         if last is not None:
             begin, before = last
             i = bisect.bisect(at, begin)
             if i < len(at) and at[i] <= when:
                 found.append((homes[i], errors - before))
-            else:
+                ended = homes[i]["end"]
+            elif begin > ended:
                 usual = max(usual, errors - before)
         last = when, errors
     for burst, grown in found:

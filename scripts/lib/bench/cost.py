@@ -16,7 +16,8 @@ import re
 import sys
 
 # Rows: name, in good health, while it is short.
-ROWS = (("UDP, IPv4", "udp4", "udp4_short"), ("UDP, IPv6", "udp6", None),
+ROWS = (("UDP, IPv4", "udp4", "udp4_short"), ("UDP, IPv4, 70 % full", "udp4_half", None),
+        ("UDP, IPv6", "udp6", None),
         ("UDP through veth and a backlog (RPS)", "veth", None),
         ("UDP, dropped at a full socket", "udp4_full", "udp4_full"),
         ("TCP stream", "tcp", None), ("raw", "raw", "raw_short"),
@@ -29,6 +30,8 @@ ROWS = (("UDP, IPv4", "udp4", "udp4_short"), ("UDP, IPv6", "udp6", None),
         ("UDP, each packet in two fragments", "fragments", None),
         ("a file: opened and closed", "file", None),
         ("a task: vfork() and exit", "task", None))
+# Where watch.bpf.c has no program.
+NO_PROGRAM = {"packet", "ring", "ring_full", "file", "task"}
 ANOTHER_STATE = 600
 
 
@@ -67,11 +70,12 @@ def main():
                       "enabled, short", "eBPF, kprobe", "eBPF, fentry"])
         for name, row, short in ROWS:
             healthy = "-" if row == short else more(kernel["on"], row, none)
+            watched = None if row in NO_PROGRAM else row
             out.writerow([name, f"{none[row][0]:.1f}", more(kernel["n"], row, none),
                           more(kernel["off"], row, none), healthy,
                           more(kernel["on"], short, none),
-                          more(kernel["kprobe"], row, kernel["bench"]),
-                          more(kernel["fentry"], row, kernel["bench"])])
+                          more(kernel["kprobe"], watched, kernel["bench"]),
+                          more(kernel["fentry"], watched, kernel["bench"])])
     print(path, file=sys.stderr)
 
 

@@ -4,7 +4,7 @@
  *
  * Open so many UDP sockets, in so many network namespaces, of which so many are short
  * of space at once; print how long it takes from a further one's crossing to the
- * alert, and how long one "ss -uam"; and run COMMAND meanwhile. khealthd is on and has
+ * alert, and how long one "ss -uanm"; and run COMMAND meanwhile. khealthd is on and has
  * a quiet_ms that is longer than all of this takes.
  */
 #include "bench.h"
@@ -130,7 +130,7 @@ static long long ss_takes(void)
 {
 	long long before = children_took();
 
-	check(!system("exec ss -uam >/dev/null"), "ss");
+	check(!system("exec ss -uanm >/dev/null"), "ss");
 	return children_took() - before;
 }
 
