@@ -105,8 +105,7 @@ applies_to()
 	check_hooks "$tree"
 }
 
-# own_patches BASE [FOLDERS]: in words, how many patches a base takes from where, or
-# how many from folders whose names begin so.
+# own_patches BASE: in words, how many patches a base takes from where.
 own_patches()
 {
 	local name
@@ -115,11 +114,19 @@ own_patches()
 		name=$(parts_of "$1" "$name" | tail -n 1)
 		echo "${name%/*}/"
 	done < <(patch_names) | sort | uniq -c |
-		awk -v top="$top/" -v folders="patches/${2:-}" '
-			{ sub(top, "", $2) }
-			index($2, folders) == 1 {
-				printf "%s%d from `%s`", (n++ ? ", " : ""), $1, $2
-			}'
+		awk -v top="$top/" '{ sub(top, "", $2); printf "%s%d from `%s`", (NR > 1 ? ", " : ""), $1, $2 }'
+}
+
+# older_patches BASE OLDER: in words, which of them releases up to OLDER have otherwise.
+older_patches()
+{
+	local name own
+
+	while read -r name; do
+		own=$(parts_of "$2" "$name" | tail -n 1)
+		[[ $own = "$(parts_of "$1" "$name" | tail -n 1)" ]] ||
+			printf ', %s from `%s`' "${name%%-*}" "$(basename "${own%/*}")"
+	done < <(patch_names)
 }
 
 # The table has a row a kernel; README has it as it is printed.
@@ -167,7 +174,7 @@ group_apply()
 		words=$(own_patches "$kernel")
 		for older in "${kernels[@]}"; do
 			[[ $older != "$kernel".* ]] ||
-				words+="; up to $older, in their place: $(own_patches "$older" "$kernel.")"
+				words+="; up to $older$(older_patches "$kernel" "$older")"
 		done
 		printf '| %s | %s | %s |\n' "$kernel" "${good[*]:-none}" "$words" >>"$table"
 	done
