@@ -274,6 +274,15 @@ def ends(helper, monitor, lost, **identity):
     equal(refused(), lost, f"{monitor}: KHEALTHD_REFUSED")
 
 
+def arrived():
+    """
+    Wait until what was sent on this machine has been received: on a busy one ksoftirqd
+    does that, and this process may run before.
+    """
+    wait_for(lambda: not any(int(line.split()[11], 16) for line in
+                             read("/proc/net/softnet_stat").splitlines()), "the packets")
+
+
 def shrinks(helper, monitor, step, drops, **identity):
     """
     The space shrinks step by step, until something is refused, and 20 steps more.
@@ -285,6 +294,7 @@ def shrinks(helper, monitor, step, drops, **identity):
         if is_short(monitor):
             break
         step()
+        arrived()
     env = helper.find(monitor, "low", **identity)
     equal(drops(), before, f"{monitor}: the kernel's counter at low")
     true(env["KHEALTHD_FREE"] != "0", f"{monitor}: nothing is free at low")
@@ -294,9 +304,11 @@ def shrinks(helper, monitor, step, drops, **identity):
             break
         equal(told, 0, f"{monitor}: exhausted")
         step()
+        arrived()
     helper.find(monitor, "exhausted", **identity)
     for _ in range(20):
         step()
+    arrived()
     return drops() - before
 
 

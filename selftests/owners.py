@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-from khealthd_lib import (Netns, SYSFS, Saved, as_user, cookie, end_episodes, episodes,
+from khealthd_lib import (Netns, SYSFS, Saved, arrived, as_user, cookie, end_episodes, episodes,
                           equal, main, netstat, read, run, settings, snmp, snmp6, true,
                           user_namespaces, wait_for, write)
 from khealthd_owners import (CT_BUCKETS, CT_MAX, Log, Tracked, is_low,
@@ -52,6 +52,7 @@ class Server:
                 with contextlib.suppress(BlockingIOError):
                     client.send(b"x")
             self.clients.append(client)
+            arrived()
 
     def close(self):
         for sock in (self.sock, *self.clients):
