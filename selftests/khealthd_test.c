@@ -1077,6 +1077,7 @@ KHEALTHD_TEST(one_helper_at_a_time)
  */
 KHEALTHD_TEST(waiting_alerts)
 {
+	long long crossings = get_count("sock_rcvbuf/crossings");
 	long long dropped = get_count("helper/dropped");
 	char command[256];
 	struct pair p;
@@ -1095,7 +1096,10 @@ KHEALTHD_TEST(waiting_alerts)
 	EXPECT_GE(get_count("helper/dropped"), dropped + 6);
 	snprintf(command, sizeof(command), "touch %s/go", self->dir);
 	ASSERT_EQ(system(command), 0);
-	EXPECT_TRUE(wait_until(sum_crossings(self->dir) == 40));
+	/* On a busy machine a burst may take so long that it is two. */
+	crossings = get_count("sock_rcvbuf/crossings") - crossings;
+	EXPECT_GE(crossings, 40);
+	EXPECT_TRUE(wait_until(sum_crossings(self->dir) == crossings));
 	EXPECT_LE(count_alerts(self->dir, NULL), 34);
 }
 
