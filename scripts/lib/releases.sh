@@ -125,7 +125,7 @@ older_patches()
 	while read -r name; do
 		own=$(parts_of "$2" "$name" | tail -n 1)
 		[[ $own = "$(parts_of "$1" "$name" | tail -n 1)" ]] ||
-			printf ', %s from `%s`' "${name%%-*}" "$(basename "${own%/*}")"
+			printf ', %s from %s' "${name%%-*}" "\`$(basename "${own%/*}")\`"
 	done < <(patch_names)
 }
 
