@@ -40,7 +40,9 @@ SENDMAIL = """
 [ ! -e /run/t.mail-dead ] || exit 75
 [ ! -e /run/t.mail-hangs ] || sleep 1000
 mail=$(cat)
-printf 'From root Thu Jan  1 00:00:00 1970\\nReceived: by the test\\n%s\\n\\n' "$mail" >>/var/mail/root
+exec 9>>/var/mail/root
+flock 9
+printf 'From root Thu Jan  1 00:00:00 1970\\nReceived: by the test\\n%s\\n\\n' "$mail" >&9
 """
 
 

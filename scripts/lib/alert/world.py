@@ -4,6 +4,7 @@ What the tests of khealth share: the world around it, on the host in namespaces 
 its own, or in a guest with khealthd; alerts; and what became of them.
 """
 
+import fcntl
 import glob
 import http.server
 import json
@@ -188,7 +189,10 @@ def complaints():
 
 
 def mails():
-    return sorted(mailbox.mbox(MBOX), key=lambda m: f"{m['Date']} {m['X-Khealthd-Seq']}")
+    """All that were delivered. dma locks the file while it writes one to it."""
+    with open(MBOX, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return sorted(mailbox.mbox(MBOX), key=lambda m: f"{m['Date']} {m['X-Khealthd-Seq']}")
 
 
 def wait_mails(count):
