@@ -150,7 +150,7 @@ apply_series()
 		mapfile -t parts < <(parts_of "$base" "$name")
 		if ! git -C "$tree" am -q --committer-date-is-author-date "${parts[0]}"; then
 			git -C "$tree" am --abort
-			die "${parts[0]} does not apply to $tree; this takes those before it back: git -C $tree reset --hard refs/worktree/khealthd-base"
+			die "${parts[0]} does not apply to $tree"
 		fi
 		for diff in "${parts[@]:1}"; do
 			git -C "$tree" apply --index "$diff" ||

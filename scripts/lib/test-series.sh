@@ -53,6 +53,23 @@ round_trip() # BASE DIR
 	[[ -z $(git -C "$2/project" status --porcelain) ]]
 }
 
+# half_applied BASE DIR: where a late patch does not apply, the message takes back the rest.
+half_applied()
+{
+	local tree=$2/tree before undo
+
+	git -C "$tree" reset -q --hard base
+	echo "# another one" >"$tree/tools/Makefile"
+	git -C "$tree" -c user.name=test -c user.email=test@localhost \
+		commit -qam "another Makefile"
+	before=$(git -C "$tree" rev-parse HEAD)
+	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
+	[[ $(git -C "$tree" rev-list --count "$before..HEAD") -gt 10 ]]
+	undo=$(sed -n 's/^This takes back what was applied: //p' "$2/refused")
+	bash -c "$undo"
+	[[ $(git -C "$tree" rev-parse HEAD) = "$before" ]]
+}
+
 # touched_files BASE DIR DIFF: from the base, only the files that the diff touches.
 touched_files()
 {
@@ -325,6 +342,8 @@ series_on() # BASE
 	dir=$(mktemp -d "$cache/series.XXXXXX")
 	copy_of_project "$dir/project"
 	strict_check "round trip on $base" round_trip "$base" "$dir"
+	[[ $base != "$newest_base" ]] ||
+		strict_check "half a series is taken back on $base" half_applied "$base" "$dir"
 	strict_check "each patch of the second series applies alone on $base" each_alone "$base"
 	strict_check "export for $base, each file as it should be" export_is_whole "$base" "$dir"
 	if [[ -d $dir/diff ]]; then
