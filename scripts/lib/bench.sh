@@ -191,6 +191,10 @@ scales=("1 1 0" "100 1 0" "10000 1 0" "100000 1 0" "100 10 0" "100 100 0"
 scale_in_guest()
 {
 	local scale command="$khealthd_on; cd /proc/sys/kernel/khealthd; echo 86400000 >quiet_ms; echo 0 >holdoff_ms"
+	local tracing=/sys/kernel/tracing
+
+	command+="; mount -t tracefs tracefs $tracing; echo mono >$tracing/trace_clock"
+	command+="; echo 1 >$tracing/events/khealthd/khealthd_alert/enable"
 
 	bench_programs "$boot_share" scale &&
 	gcc -static -O2 -Wall -o "$boot_share/cost" "$top/scripts/lib/cost.c" || return
@@ -209,11 +213,12 @@ part_scale()
 	awk '
 		function row() {
 			if (scale)
-				printf "%s,%s,%s,%s,%s,%s\n", scale, udp4, udp4_short, full, alert, ss
+				printf "%s,%s,%s,%s,%s,%s,%s\n", scale, udp4, udp4_short, full, traced, received, ss
 		}
-		BEGIN { print "sockets,namespaces,short at once,a packet,\"a packet, low\",\"a packet, dropped\",\"alert, us\",\"``ss -uanm``, us\"" }
+		BEGIN { print "sockets,namespaces,short at once,a packet,\"a packet, low\",\"a packet, dropped\",\"to the trace event, us\",\"to recv(), us\",\"``ss -uanm``, us\"" }
 		/^scale / { row(); gsub(/[a-z]+=/, ""); scale = $2 "," $3 "," $4 }
-		/^alert:/ { alert = sprintf("%.1f", $2 / 1000) }
+		/^traced:/ { traced = sprintf("%.0f", $2 / 1000) }
+		/^received:/ { received = sprintf("%.1f", $2 / 1000) }
 		/^ss:/ { ss = sprintf("%.0f", $2 / 1000) }
 		/^udp4:/ { udp4 = $2 }
 		/^udp4_short:/ { udp4_short = $2 }

@@ -3,15 +3,17 @@
  * Usage: scale SOCKETS NAMESPACES SHORT [COMMAND [ARGUMENT...]]
  *
  * Open so many UDP sockets, in so many network namespaces, of which so many are short
- * of space at once; print how long it takes from a further one's crossing to the
- * alert, and how long one "ss -uanm"; and run COMMAND meanwhile. khealthd is on and has
- * a quiet_ms that is longer than all of this takes.
+ * of space at once; print how long it takes from a further one's crossing until its
+ * alert is traced, and until it is received, and how long one "ss -uanm"; and run
+ * COMMAND meanwhile. khealthd is on and has a quiet_ms that is longer than all of this
+ * takes; its alerts are traced, by the monotonic clock.
  */
 #include "bench.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#define TRACE	"/sys/kernel/tracing/trace"
 #define PORTS	30000	/* an address; below those that connect() takes */
 #define ROUNDS	15
 
@@ -74,9 +76,37 @@ static int compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-/* From a new socket's crossing to its alert; 0 if none came. */
-static long long to_alert(void)
+/* When the alert was traced, in ns. The trace is emptied. */
+static long long last_traced(const char *name)
 {
+	FILE *file = fopen(TRACE, "r");
+	long long when = 0;
+	char line[1024], *at;
+	double seconds;
+
+	check(file, TRACE);
+	while (fgets(line, sizeof(line), file)) {
+		at = strstr(line, ": khealthd_alert: ");
+		if (!at || !strstr(at, name))
+			continue;
+		while (at > line && at[-1] != ' ')
+			at--;
+		seconds = strtod(at, NULL);
+		when = seconds * NSEC_PER_SEC;
+	}
+	fclose(file);
+	close(open(TRACE, O_WRONLY | O_TRUNC));
+	return when;
+}
+
+struct took {
+	long long traced, received;
+};
+
+/* From a new socket's crossing to its alert. */
+static struct took to_alert(void)
+{
+	struct took took = { 0 };
 	struct pair pair = open_pair();
 	unsigned int before, used, i;
 	struct level level;
@@ -98,10 +128,21 @@ static long long to_alert(void)
 	snprintf(name, sizeof(name), "sock_cookie=%llu ", pair.cookie);
 	close(pair.rx);
 	close(pair.tx);
-	for (i = before; i < listener.count; i++)
+	for (i = before; i < listener.count && !took.received; i++)
 		if (strstr(listener.alerts[i].text, name))
-			return listener.alerts[i].when - begin;
-	return 0;
+			took.received = listener.alerts[i].when - begin;
+	took.traced = last_traced(name) - begin;
+	errno = ENOMSG;
+	check(took.traced > 0 && took.received, name);
+	return took;
+}
+
+/* The middle one, and from which to which. */
+static void print_times(const char *what, long long *times)
+{
+	qsort(times, ROUNDS, sizeof(*times), compare);
+	printf("%s: %lld ns, %lld to %lld\n", what, times[ROUNDS / 2], times[0],
+	       times[ROUNDS - 1]);
 }
 
 static void run(char **argv)
@@ -136,7 +177,8 @@ static long long ss_takes(void)
 
 int main(int argc, char **argv)
 {
-	long long took[ROUNDS];
+	long long traced[ROUNDS], received[ROUNDS];
+	struct took took;
 	unsigned int i;
 
 	if (argc < 4) {
@@ -146,11 +188,14 @@ int main(int argc, char **argv)
 	prepare(atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
 	start_listener(&listener, 4096, &unused);
 	sleep_until(now() + 2 * NSEC_PER_SEC);
-	for (i = 0; i < ROUNDS; i++)
-		took[i] = to_alert();
-	qsort(took, ROUNDS, sizeof(*took), compare);
+	for (i = 0; i < ROUNDS; i++) {
+		took = to_alert();
+		traced[i] = took.traced;
+		received[i] = took.received;
+	}
 	printf("scale sockets=%u namespaces=%s short=%s\n", opened, argv[2], argv[3]);
-	printf("alert: %lld ns, %lld to %lld\n", took[ROUNDS / 2], took[0], took[ROUNDS - 1]);
+	print_times("traced", traced);
+	print_times("received", received);
 	ss_takes();	/* its file is in memory then */
 	printf("ss: %lld ns\n", ss_takes());
 	fflush(stdout);
