@@ -201,6 +201,10 @@ static bool accept_file(unsigned int base, int spool, const char *name)
 	if (entry) {
 		accepted = accept_entry(entry, base, spool, name);
 		json_object_put(entry);
+	} else if (errno != EBADMSG) {
+		complain("%s/spool/%s cannot be read: %s", state_bases[base],
+			 name, strerror(errno));
+		accepted = false;
 	} else {
 		complain("%s/spool/%s is no message, and is set aside",
 			 state_bases[base], name);

@@ -125,17 +125,24 @@ static struct json_object *next_message(const char *output, struct waiting *foun
 	struct waiting *list;
 	unsigned int number = waiting_list(output, &list), i;
 	char name[128];
-	int dir;
+	int dir, error;
 
 	for (i = 0; i < number && !entry; i++) {
 		if (!is_due(&list[i]))
 			continue;
 		dir = queue_dir(list[i].base, output, false);
+		if (dir < 0)
+			continue;
 		waiting_name(&list[i], name, sizeof(name));
-		entry = dir < 0 ? NULL : entry_load(dir, name);
-		if (dir >= 0)
-			close(dir);
+		entry = entry_load(dir, name);
+		error = errno;
+		close(dir);
 		*found = list[i];
+		if (!entry && error != EBADMSG) {
+			complain("%s: a message of %llu cannot be read: %s", output,
+				 (unsigned long long)list[i].time, strerror(error));
+			continue;
+		}
 		if (entry && age(entry) > max_age) {
 			complain("%s: a message of %llu is set aside: it is too old",
 				 output, (unsigned long long)list[i].time);

@@ -361,7 +361,10 @@ void set_aside(int dir, const char *name, const char *output)
 	close(aside);
 }
 
-/* NULL: it is no entry. What it has is bounded, as what was written is. */
+/*
+ * NULL, with errno EBADMSG if it is no entry, or why it cannot be read now. What it
+ * has is bounded, as what was written is.
+ */
 struct json_object *entry_load(int dir, const char *name)
 {
 	static const char *const needed[] = { "monitor", "event", "key", "text",
@@ -371,13 +374,22 @@ struct json_object *entry_load(int dir, const char *name)
 	struct stat st;
 	char *buf;
 	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int error = EBADMSG;
 	ssize_t n = -1;
 	size_t i;
 
+	/* A link, or a socket. */
+	if (fd < 0 && errno != ELOOP && errno != ENXIO)
+		error = errno;
 	buf = malloc(ENTRY_MAX + 1);
+	if (!buf)
+		error = ENOMEM;
 	if (fd >= 0 && buf && !fstat(fd, &st) && S_ISREG(st.st_mode) &&
-	    st.st_size <= ENTRY_MAX)
+	    st.st_size <= ENTRY_MAX) {
 		n = read_fd(fd, buf, ENTRY_MAX + 1);
+		if (n < 0)
+			error = errno;
+	}
 	if (fd >= 0)
 		close(fd);
 	tokener = n > 0 ? json_tokener_new_ex(8) : NULL;
@@ -392,5 +404,6 @@ struct json_object *entry_load(int dir, const char *name)
 		json_object_put(o);
 		o = NULL;
 	}
+	errno = error;
 	return o;
 }

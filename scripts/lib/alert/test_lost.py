@@ -13,9 +13,9 @@ import time
 
 from alert import world
 from alert.test_table import labels
-from alert.world import (KHEALTH, OUTPUTS, RUN, STATE, Process, Web, alert, complaints, config,
-                         due_now, equal, has, lacks, mails, notify, posted, program, read, run,
-                         spooled, true, waiting, write)
+from alert.world import (KHEALTH, OUTPUTS, RUN, STATE, Process, Web, alert, aside, complaints,
+                         config, due_now, equal, has, lacks, mails, notify, posted, program, read,
+                         run, spooled, true, waiting, write)
 
 
 def test_unreadable():
@@ -38,6 +38,40 @@ def test_unreadable():
     equal(mails(), [], "mails")
     equal(len(glob.glob(f"{STATE}/spool/[0-9]*")), 2, "in the spool")
     lacks(run([KHEALTH, "check"], check=False).stdout, f"MISSING  {world.CONFIG}")
+    notify()
+    equal(len(mails()), 2, "mails")
+
+
+@contextlib.contextmanager
+def out_of_reach(path):
+    """The file is there, and cannot be read for now."""
+    was = os.stat(path)
+    os.chown(path, 0, 0)
+    os.chmod(path, 0)
+    try:
+        yield
+    finally:
+        os.chmod(path, was.st_mode & 0o7777)
+        os.chown(path, was.st_uid, was.st_gid)
+
+
+def test_message_out_of_reach():
+    """A message that cannot be read for now, in the spool or in a queue: it is not given up."""
+    config("mail")
+    spooled(("low", {}))
+    with out_of_reach(glob.glob(f"{STATE}/spool/[0-9]*")[0]):
+        true(notify(check=False).returncode, "status")
+        has(complaints(), "cannot be read: Permission denied")
+    notify()
+    equal(len(mails()), 1, "mails")
+    config("mail", mail_command="/bin/false")
+    alert("low", port=2, status=1)
+    config("mail")
+    due_now("mail")
+    with out_of_reach(waiting("mail")[0]):
+        notify(check=False)
+        has(complaints(), "mail: a message of")
+    equal(aside("mail"), [], "set aside")
     notify()
     equal(len(mails()), 2, "mails")
 
