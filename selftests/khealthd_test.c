@@ -1143,8 +1143,8 @@ KHEALTHD_TEST(bad_input)
 		      BAD("2", "-1", "\n", "yes", "1 0", "1x", "0x1",
 			  "4294967297"));
 	check_setting(_metadata, "helper", GOOD("/bin/true", "/a b", fits),
-		      BAD("bin/true", " /bin/true", too_long, "/a\nb", "/a\tb",
-			  "true"));
+		      BAD("", "bin/true", " /bin/true", too_long, "/a\nb",
+			  "/a\tb", "true"));
 	check_setting(_metadata, "helper_timeout_ms",
 		      GOOD("1", "30000", "86400000"),
 		      BAD("0", "86400001", "-1", "\n", "1 2", "1s", "1.5",
