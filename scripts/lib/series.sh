@@ -133,6 +133,25 @@ join_folders()
 	esac
 }
 
+# has_series TREE: is it there already?
+has_series() { git -C "$1" cat-file -e HEAD:kernel/khealthd 2>/dev/null; }
+
+# check_target TREE: what would be lost, or lead astray, if the series were applied.
+check_target()
+{
+	local state file
+
+	! has_series "$1" ||
+		die "$1 has khealthd already; check out a commit without it"
+	for state in rebase-apply rebase-merge; do
+		[[ ! -e $(git -C "$1" rev-parse --absolute-git-dir)/$state ]] ||
+			die "a git am or rebase goes on in $1: end it first"
+	done
+	file=$(git -C "$1" ls-files --others -- "$selftests_dir" "$tools_dir" | sed -n 1p)
+	[[ ! $file ]] ||
+		die "$1/$file is not of git: move it away, for the series has files in that folder"
+}
+
 # apply_series BASE TREE: commit the series on top of TREE's HEAD. TREE may be
 # an empty work tree; files come into being as patches touch them.
 apply_series()
@@ -148,7 +167,8 @@ apply_series()
 	[[ ! $first_only ]] || git -C "$tree" update-ref refs/worktree/khealthd-first-only HEAD
 	while read -r name; do
 		mapfile -t parts < <(parts_of "$base" "$name")
-		if ! git -C "$tree" am -q --committer-date-is-author-date "${parts[0]}"; then
+		# Without its advice, which is of no use: it is aborted.
+		if ! git -C "$tree" am -q --committer-date-is-author-date "${parts[0]}" >/dev/null; then
 			git -C "$tree" am --abort
 			die "${parts[0]} does not apply to $tree"
 		fi
@@ -180,7 +200,7 @@ series_ref()
 }
 
 # series_commit BASE: print the commit of the series on the cached base. Made in
-# an empty work tree, so that it takes seconds, and kept.
+# an empty work tree, so that it takes seconds, and kept. Called in a subshell.
 series_commit()
 {
 	local base=$1 scratch repo ref kernel
@@ -190,6 +210,8 @@ series_commit()
 	git -C "$repo" rev-parse -q --verify "$ref" && return
 	git -C "$repo" worktree prune
 	scratch=$(mktemp -d "$cache/scratch.XXXXXX")
+	# shellcheck disable=SC2064 # the folder is known now
+	trap "rm -rf '$scratch'" EXIT
 	git -C "$repo" worktree add -q --detach --no-checkout "$scratch/tree" base
 	git -C "$scratch/tree" read-tree HEAD
 	kernel=$(kernel_of "$base" "$(release_in "$scratch/tree" HEAD)") || return

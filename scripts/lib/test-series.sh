@@ -63,9 +63,17 @@ half_applied()
 	git -C "$tree" -c user.name=test -c user.email=test@localhost \
 		commit -qam "another Makefile"
 	before=$(git -C "$tree" rev-parse HEAD)
+	mkdir -p "$tree/$selftests_dir"
+	echo mine >"$tree/$selftests_dir/mine"
+	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
+	grep "$selftests_dir/mine is not of git" "$2/refused"
+	rm -r "${tree:?}/$selftests_dir"
 	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
 	[[ $(git -C "$tree" rev-list --count "$before..HEAD") -gt 10 ]]
 	undo=$(sed -n 's/^This takes back what was applied: //p' "$2/refused")
+	# Once more does no harm.
+	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
+	grep "has khealthd already" "$2/refused"
 	bash -c "$undo"
 	[[ $(git -C "$tree" rev-parse HEAD) = "$before" ]]
 }
