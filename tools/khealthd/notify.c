@@ -141,6 +141,7 @@ static struct json_object *next_message(const char *output, struct waiting *foun
 		if (!entry && error != EBADMSG) {
 			complain("%s: a message of %llu cannot be read: %s", output,
 				 (unsigned long long)list[i].time, strerror(error));
+			failed = true;
 			continue;
 		}
 		if (entry && age(entry) > max_age) {

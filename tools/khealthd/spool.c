@@ -393,6 +393,8 @@ struct json_object *entry_load(int dir, const char *name)
 	if (fd >= 0)
 		close(fd);
 	tokener = n > 0 ? json_tokener_new_ex(8) : NULL;
+	if (n > 0 && !tokener)
+		error = ENOMEM;
 	if (tokener) {
 		o = json_tokener_parse_ex(tokener, buf, n);
 		json_tokener_free(tokener);

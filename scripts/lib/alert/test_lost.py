@@ -69,7 +69,7 @@ def test_message_out_of_reach():
     config("mail")
     due_now("mail")
     with out_of_reach(waiting("mail")[0]):
-        notify(check=False)
+        true(notify(check=False).returncode, "status")
         has(complaints(), "mail: a message of")
     equal(aside("mail"), [], "set aside")
     notify()
