@@ -133,16 +133,19 @@ join_folders()
 	esac
 }
 
-# has_series TREE: is it there already?
-has_series() { git -C "$1" cat-file -e HEAD:kernel/khealthd 2>/dev/null; }
+# check_new TREE: the series must not be there already.
+check_new()
+{
+	! git -C "$1" cat-file -e HEAD:kernel/khealthd 2>/dev/null ||
+		die "$1 has khealthd already; check out a commit without it"
+}
 
 # check_target TREE: what would be lost, or lead astray, if the series were applied.
 check_target()
 {
 	local state file
 
-	! has_series "$1" ||
-		die "$1 has khealthd already; check out a commit without it"
+	check_new "$1"
 	for state in rebase-apply rebase-merge; do
 		[[ ! -e $(git -C "$1" rev-parse --absolute-git-dir)/$state ]] ||
 			die "a git am or rebase goes on in $1: end it first"

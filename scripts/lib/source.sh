@@ -17,7 +17,7 @@ use_tree()
 	dir=$(git -C "$2" rev-parse --show-toplevel 2>/dev/null) ||
 		die "$2 is no git repository"
 	[[ -f $dir/Kbuild && -d $dir/kernel ]] || die "$dir is no kernel tree"
-	! has_series "$dir" || die "$dir has khealthd already; check out a commit without it"
+	check_new "$dir"
 	variant=-$(cksum <<<"$dir" | cut -d' ' -f1)
 	rm -rf "$(base_repo "$1")"
 	git clone -q --bare --shared "$dir" "$(base_repo "$1")"

@@ -56,7 +56,7 @@ round_trip() # BASE DIR
 # half_applied BASE DIR: where a late patch does not apply, the message takes back the rest.
 half_applied()
 {
-	local tree=$2/tree before undo
+	local tree=$2/tree before undo am
 
 	git -C "$tree" reset -q --hard base
 	echo "# another one" >"$tree/tools/Makefile"
@@ -68,6 +68,11 @@ half_applied()
 	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
 	grep "$selftests_dir/mine is not of git" "$2/refused"
 	rm -r "${tree:?}/$selftests_dir"
+	am=$(git -C "$tree" rev-parse --absolute-git-dir)/rebase-apply
+	mkdir "$am"
+	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
+	grep "a git am or rebase goes on" "$2/refused"
+	rmdir "$am"
 	none "$2/project/scripts/apply" "$1" "$tree" 2>"$2/refused"
 	[[ $(git -C "$tree" rev-list --count "$before..HEAD") -gt 10 ]]
 	undo=$(sed -n 's/^This takes back what was applied: //p' "$2/refused")
