@@ -77,7 +77,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* When the alert was traced, in ns. The trace is emptied. */
-static long long last_traced(const char *name)
+static long long last_traced(const char *key)
 {
 	FILE *file = fopen(TRACE, "r");
 	long long when = 0;
@@ -87,7 +87,7 @@ static long long last_traced(const char *name)
 	check(file, TRACE);
 	while (fgets(line, sizeof(line), file)) {
 		at = strstr(line, ": khealthd_alert: ");
-		if (!at || !strstr(at, name))
+		if (!at || !strstr(at, key))
 			continue;
 		while (at > line && at[-1] != ' ')
 			at--;
@@ -110,7 +110,7 @@ static struct took to_alert(void)
 	struct pair pair = open_pair();
 	unsigned int before, used, i;
 	struct level level;
-	char name[40];
+	char name[40], key[40];
 	long long begin;
 
 	send_bytes(&pair, 512);
@@ -126,12 +126,13 @@ static struct took to_alert(void)
 	send_bytes(&pair, 512);
 	sleep_until(begin + NSEC_PER_SEC);
 	snprintf(name, sizeof(name), "sock_cookie=%llu ", pair.cookie);
+	snprintf(key, sizeof(key), " key=%llu ", pair.cookie);
 	close(pair.rx);
 	close(pair.tx);
 	for (i = before; i < listener.count && !took.received; i++)
 		if (strstr(listener.alerts[i].text, name))
 			took.received = listener.alerts[i].when - begin;
-	took.traced = last_traced(name) - begin;
+	took.traced = last_traced(key) - begin;
 	errno = ENOMSG;
 	check(took.traced > 0 && took.received, name);
 	return took;
