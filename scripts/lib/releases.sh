@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # scripts/test apply: the series on each release of its kernels that Debian's archive
-# has. Of each only the files that the series touches are unpacked and kept.
+# has. Of each only the files that the series touches are unpacked and kept. With
+# --full those that want patches of their own are compiled, as far as the series goes.
 
 archive_suites=({bookworm,trixie}{,-backports} forky sid experimental)
 security_suites=({bookworm,trixie}-security)
@@ -62,31 +63,43 @@ files_touched() # BASE
 	echo scripts/parse-maintainers.pl
 }
 
-# release_tree KERNEL RELEASE VERSION: make a repository of those files of a
-# release, unless the cache has it; print its path.
+# unpack_release KERNEL VERSION TREE [FILE...]: make a repository of a release, or of
+# those of its files.
+unpack_release()
+{
+	local base=$1 version=$2 tree=$3 deb status=0
+
+	shift 3
+	rm -rf "$tree" "$tree.deb"
+	mkdir -p "$tree" "$tree.deb"
+	(cd "$tree.deb" && release_apt get download "linux-source-$base=$version") >&2 || return
+	deb=$(echo "$tree.deb"/*.deb)
+	dpkg-deb --fsys-tarfile "$deb" |
+		tar -xOf - "./usr/src/linux-source-$base.tar.xz" |
+		tar -xJf - -C "$tree" --strip-components=1 "${@/#/linux-source-$base/}" >&2 ||
+		status=1
+	rm -rf "$tree.deb"
+	# A file that a release lacks is for git am to complain about.
+	((status == 0 || $#)) || return
+	git -C "$tree" init -q
+	git -C "$tree" config gc.auto 0
+	git -C "$tree" add -Af .
+	git -C "$tree" -c user.name=khealthd -c user.email=khealthd@localhost \
+		commit -q -m "linux-source-$base $version" || return
+	git -C "$tree" branch base
+}
+
+# release_tree KERNEL RELEASE VERSION: the files of a release that the series touches,
+# unless the cache has them; print where.
 release_tree()
 {
-	local tree=$cache/releases/$2 deb
-	local -a files new
+	local tree=$cache/releases/$2
+	local -a new
 
 	mapfile -t new < <(files_touched "$1" | sort -u)
 	if [[ "$(printf '%s\n' "${new[@]}")" != "$(cat "$tree.files" 2>/dev/null)" ]]; then
-		rm -rf "$tree" "$tree.deb"
-		mkdir -p "$tree" "$tree.deb"
-		(cd "$tree.deb" && release_apt get download "linux-source-$1=$3") >&2 || return
-		deb=$(echo "$tree.deb"/*.deb)
-		# A file that a release lacks is for git am to complain about.
-		files=("${new[@]/#/linux-source-$1/}")
-		dpkg-deb --fsys-tarfile "$deb" |
-			tar -xOf - "./usr/src/linux-source-$1.tar.xz" |
-			tar -xJf - -C "$tree" --strip-components=1 "${files[@]}" >&2 || true
-		rm -rf "$tree.deb"
-		git -C "$tree" init -q
-		git -C "$tree" config gc.auto 0
-		git -C "$tree" add -Af .
-		git -C "$tree" -c user.name=khealthd -c user.email=khealthd@localhost \
-			commit -q -m "linux-source-$1 $3" || return
-		git -C "$tree" branch base
+		rm -f "$tree.files"
+		unpack_release "$1" "$3" "$tree" "${new[@]}" || return
 		printf '%s\n' "${new[@]}" >"$tree.files"
 	fi
 	git -C "$tree" am -q --abort 2>/dev/null || true
@@ -103,6 +116,33 @@ applies_to()
 	tree=$(release_tree "$@") || return
 	apply_series "$(kernel_of "$1" "$2")" "$tree"
 	check_hooks "$tree"
+}
+
+# compiles KERNEL RELEASE VERSION: all that the series touches, with everything that can
+# be a module as one, and no warning in a file of ours.
+compiles()
+{
+	local tree=$cache/releases/whole out=$cache/releases/objects log=$logs/release-$2.log
+	local option status=0
+	local -a objects
+
+	unpack_release "$1" "$3" "$tree" || return
+	apply_series "$(kernel_of "$1" "$2")" "$tree" || return
+	rm -rf "$out"
+	mkdir -p "$out"
+	for option in KHEALTHD=y DEBUG_INFO_NONE=y DEBUG_INFO_BTF=n GCC_PLUGINS=n WERROR=n KASAN=n KCOV=n; do
+		echo "CONFIG_$option"
+	done >"$out/options"
+	mapfile -t objects < <(git -C "$tree" diff --name-only --diff-filter=d base HEAD -- \
+		fs kernel net | sed -n 's/\.c$/.o/p')
+	{
+		KCONFIG_ALLCONFIG=$out/options make -C "$tree" ARCH=x86_64 O="$out" allmodconfig &&
+			make -C "$tree" ARCH=x86_64 O="$out" -j"$jobs" "${objects[@]}"
+	} >"$log" 2>&1 || status=1
+	((status == 0)) || tail -n 30 "$log"
+	! grep -E 'khealthd[^ ]*: warning:' "$log" || status=1
+	rm -rf "$tree" "$out"
+	return $status
 }
 
 # own_patches BASE: in words, how many patches a base takes from where.
@@ -152,6 +192,7 @@ group_apply()
 	local kernel release version suites before older words
 	local table=$cache/releases/table
 	local -a good
+	local -A newest
 
 	mkdir -p "$cache/releases"
 	check "Debian's lists of packages" release_apt_update
@@ -170,6 +211,7 @@ group_apply()
 			((failed == before)) || continue
 			good+=("$release")
 			echo "$release" >>"$table.good"
+			newest[$(kernel_of "$kernel" "$release")]="$kernel $release $version"
 		done < <(releases_of "$kernel")
 		words=$(own_patches "$kernel")
 		for older in "${kernels[@]}"; do
@@ -179,6 +221,13 @@ group_apply()
 		printf '| %s | %s | %s |\n' "$kernel" "${good[*]:-none}" "$words" >>"$table"
 	done
 	sed 's/^/        /' "$table" >&2
+	[[ ! $full ]] || packages build
+	for kernel in ${full:+"${!newest[@]}"}; do
+		[[ $kernel = *.*.* ]] || continue
+		read -r kernel release version <<<"${newest[$kernel]}"
+		say "Compiling the series on $release ..."
+		check "the series on $release compiles" compiles "$kernel" "$release" "$version"
+	done
 	check "no release in README's table is wrong" readme_is_true "$table".{seen,good}
 	diff <(readme_table) "$table" >/dev/null ||
 		skip "README's table is older than the one above"
