@@ -222,9 +222,9 @@ group_apply()
 	done
 	sed 's/^/        /' "$table" >&2
 	[[ ! $full ]] || packages build
-	for kernel in ${full:+"${!newest[@]}"}; do
-		[[ $kernel = *.*.* ]] || continue
-		read -r kernel release version <<<"${newest[$kernel]}"
+	for older in ${full:+"${!newest[@]}"}; do
+		[[ $older = *.*.* ]] || continue
+		read -r kernel release version <<<"${newest[$older]}"
 		say "Compiling the series on $release ..."
 		check "the series on $release compiles" compiles "$kernel" "$release" "$version"
 	done
